@@ -1,0 +1,1 @@
+"""What every service has in common. It knows no business words."""
