@@ -1,0 +1,1 @@
+"""Backroom as a program: settings, service definitions, the command line, health, embedded mode."""

@@ -1,0 +1,1 @@
+"""What embedded mode brings along in place of installed servers."""
