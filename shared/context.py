@@ -1,8 +1,8 @@
 """The ambient facts of the unit of work: who asks, for which tenant, in which request, job or event.
 
 One frozen `Context` in one context variable. Logs, traces, the outbox, row-level security and the
-guard against outgoing calls all read it; nobody passes these facts along by hand. Reading costs one
-dictionary-free look-up and entering a new context about a microsecond, since every job does it.
+guard against outgoing calls all read it; nobody passes these facts along by hand. Reading it is
+one look-up and entering a new context takes about a microsecond, since every job does both.
 
     with use(tenant_id="t-1", job_id="…", job_actor="purchase_label", attempt=2):
         current().tenant_id      # "t-1"
