@@ -59,6 +59,9 @@ class Context:
     attempt: int | None = None
     """Number of this attempt of the job, from 1."""
 
+    dispatch: int | None = None
+    """Number of the dispatch under which the job was claimed: whoever holds a lower one was superseded."""
+
     event_id: str | None = None
     """Id of the event being handled."""
 
@@ -67,6 +70,10 @@ class Context:
 
     in_request: bool = False
     """True while an HTTP request is being served: no third party may be called then."""
+
+    no_outgoing: str | None = None
+    """Why no third party may be called although no request is being served, such as
+    `a transactional job`: its claim, effect and completion are one commit, held open meanwhile."""
 
 
 _FIELDS: Final = frozenset(field.name for field in fields(Context))
