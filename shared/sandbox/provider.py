@@ -1,0 +1,43 @@
+"""What a stand-in for one third party has to say about itself.
+
+To add one: a module or package with a subclass, listed in `core.PROVIDERS`. Its routes share the root of the
+sandbox's URL with those of the others, as their paths do not meet.
+"""
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from .web import Request, Route
+
+if TYPE_CHECKING:
+    from .core import Core
+
+
+class Provider:
+    """Base of all stand-ins. State lives in `core.books`, which survive a restart, not in the provider."""
+
+    name: ClassVar[str]
+
+    def __init__(self, core: "Core"):
+        self.core = core
+
+    def routes(self) -> list[Route]:
+        raise NotImplementedError
+
+    def authenticate(self, request: Request) -> str:
+        """The account that calls. Raises HttpError with the status and body that the third party gives."""
+        raise NotImplementedError
+
+    def allowance(self, account: str, limit: tuple[str, str]) -> int | None:
+        """Calls per minute that the account has for (resource, operation); None: no limit."""
+        return None
+
+    def error_body(self, status: int) -> Any:
+        """The body of an error that a fault rule asks for by status alone."""
+        return {"detail": f"HTTP {status}"}
+
+    def resume(self) -> None:
+        """Take up again what a killed sandbox left unfinished in its books."""
+
+    def move_tracking(self, carrier: str, number: str, change: dict[str, Any]) -> list[dict[str, Any]]:
+        """Move a parcel along, for carriers of parcels; the tracking objects that changed."""
+        return []
