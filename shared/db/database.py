@@ -32,6 +32,12 @@ _current: ContextVar[Database | None] = ContextVar("backroom_database", default=
 _only: Database | None = None
 _work: ContextVar[Work | None] = ContextVar("backroom_unit_of_work", default=None)
 
+commit_checks: ContextVar[tuple[Callable[[Session], None], ...]] = ContextVar("backroom_commit_checks", default=())
+"""Called before the commit of every unit of work opened in this context; what they raise rolls it back.
+
+The fence of a leased job and the Rule's limits on requests are such checks.
+"""
+
 # A peer that vanished without a word (a pulled cable, a paused host) is noticed in seconds, not hours.
 _KEEPALIVE = {
     "keepalives_idle": 5,
@@ -96,10 +102,12 @@ class Database:
             options += f" -c statement_timeout={int(self._statement_timeout * 1000)}"
         return options
 
-    def connect(self, *, autocommit: bool = True, **parameters: Any) -> psycopg.Connection[Any]:
-        """Open a connection of its own, outside of the pool, under the system role.
+    def connect(
+        self, *, role: str = APP_ROLE, autocommit: bool = True, **parameters: Any
+    ) -> psycopg.Connection[Any]:
+        """Open a connection of its own, outside of the pool.
 
-        For what must live as long as its owner: advisory locks and LISTEN.
+        For what must live as long as its owner: advisory locks, LISTEN and NOTIFY.
         Raises psycopg.OperationalError when the server cannot be reached.
         """
         return psycopg.connect(
@@ -107,7 +115,7 @@ class Database:
             autocommit=autocommit,
             **{
                 **_KEEPALIVE,
-                "options": f"-c role={SYSTEM_ROLE} -c TimeZone=UTC",
+                "options": f"-c role={role} -c TimeZone=UTC",
                 **parameters,
             },
         )
@@ -206,6 +214,7 @@ class unit_of_work:
         system = self._system or tenant_id == SYSTEM
         session = Session(database.system if system else database.app, expire_on_commit=False)
         self._work = Work(database, session, tenant_id, system=system)
+        self._work.before_commit.extend(commit_checks.get())
         self._token = _work.set(self._work)
         if not system:
             enter_tenant(session.connection(), tenant_id)

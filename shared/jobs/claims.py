@@ -1,0 +1,128 @@
+"""Claiming jobs: the one gate through which a job enters a worker.
+
+A claim succeeds only for a job that is queued under exactly the dispatch number of the message; a
+duplicate or stale message finds nothing. Leased claims of all threads of a process are gathered while
+one is being committed, so that under load one commit claims many.
+"""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection
+
+from shared.db.database import Database
+from shared.jobs.liveness import Liveness
+
+__all__ = ["Claim", "ClaimBatcher", "lock_queued"]
+
+_FIELDS = """
+    id, tenant_id, actor, queue, arguments, runs, failures, dispatch, run_at, created_at, checkpoint, progress,
+    principal, request_id, correlation_id, causation_id, traceparent, cancel_requested_at, parent_id, once_key
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A job in the hands of this worker. `runs` counts this run where the claim is committed."""
+
+    id: uuid.UUID
+    tenant_id: str
+    actor: str
+    queue: str
+    arguments: dict[str, Any]
+    runs: int
+    failures: int
+    dispatch: int
+    run_at: datetime
+    created_at: datetime
+    checkpoint: dict[str, Any] | None
+    progress: dict[str, Any] | None
+    principal: str | None
+    request_id: str | None
+    correlation_id: str | None
+    causation_id: str | None
+    traceparent: str | None
+    cancel_requested_at: datetime | None
+    parent_id: uuid.UUID | None
+    once_key: str | None
+
+
+_LOCK = f"""
+SELECT {_FIELDS} FROM jobs WHERE id = ANY(%s) AND state = 'queued' FOR UPDATE SKIP LOCKED
+"""  # noqa: S608
+
+_CLAIM = f"""
+UPDATE jobs SET state = 'running', worker_id = %s, runs = runs + 1, waiting_for = NULL,
+                started_at = clock_timestamp(), updated_at = clock_timestamp()
+FROM unnest(%s::uuid[], %s::int[]) AS message(job_id, number)
+WHERE jobs.id = message.job_id AND jobs.dispatch = message.number AND jobs.state = 'queued'
+RETURNING {_FIELDS}
+"""  # noqa: S608
+
+
+def lock_queued(connection: Connection, jobs: Sequence[tuple[uuid.UUID, int]]) -> list[Claim]:
+    """Lock those jobs that are ours to run in the open transaction, in the order of the message.
+
+    For transactional jobs: the lock is the claim, and it ends with the commit of the effect.
+    """
+    wanted = dict(jobs)
+    rows = connection.exec_driver_sql(_LOCK, (list(wanted),))
+    found = {row[0]: Claim(*row) for row in rows}
+    return [found[job] for job, dispatch in jobs if job in found and found[job].dispatch == dispatch]
+
+
+class ClaimBatcher:
+    """Commits leased claims, several threads' in one transaction. No thread of its own: whoever comes first
+    commits for all that have come meanwhile."""
+
+    def __init__(self, database: Database, liveness: Liveness) -> None:
+        self._database = database
+        self._liveness = liveness
+        self._lock = threading.Lock()
+        self._turn = threading.Lock()
+        self._waiting: list[tuple[uuid.UUID, int, Future[Claim | None]]] = []
+
+    def claim(self, job_id: uuid.UUID, dispatch: int) -> Claim | None:
+        """Claim a job; return it, or None when it is not ours to run.
+
+        Raises sqlalchemy.exc.DBAPIError when the database is away: whether the claim is committed is then
+        unknown, and recovery will find out.
+        """
+        future: Future[Claim | None] = Future()
+        with self._lock:
+            self._waiting.append((job_id, dispatch, future))
+        while not future.done():
+            with self._turn:
+                if future.done():
+                    break
+                with self._lock:
+                    batch, self._waiting = self._waiting, []
+                if batch:
+                    self._commit(batch)
+        return future.result()
+
+    def _commit(self, batch: list[tuple[uuid.UUID, int, Future[Claim | None]]]) -> None:
+        try:
+            # In one order, lest two processes that claim in bulk wait for each other.
+            ordered = sorted(batch, key=lambda item: item[0])
+            with self._database.system.begin() as connection:
+                rows = connection.exec_driver_sql(
+                    _CLAIM,
+                    (self._liveness.worker_id, [item[0] for item in ordered], [item[1] for item in ordered]),
+                ).all()
+            claimed = {row[0]: Claim(*row) for row in rows}
+            for job_id, dispatch, future in batch:
+                claim = claimed.get(job_id)
+                matches = claim is not None and claim.dispatch == dispatch
+                future.set_result(claimed.pop(job_id) if matches else None)
+        except BaseException as error:
+            for _, _, future in batch:
+                if not future.done():
+                    future.set_exception(error)

@@ -1,0 +1,169 @@
+"""Concluding runs that did not simply succeed: the record, the domain's own reaction, the one alert.
+
+A job that fails for good does three things in one transaction: its row says so, the actor's `failed`
+hook puts the domain right (a label becomes failed), and one event `job.failed` goes out, which is the
+alert. Workers and the recovery of crashed jobs come through here alike.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Protocol
+
+from sqlalchemy import Connection
+from sqlalchemy.orm import Session
+
+from shared.context import SYSTEM, use
+from shared.db.database import Database, Work, adopt, enter_tenant, leave_tenant
+from shared.events import outbox
+from shared.jobs.actor import Actor
+from shared.jobs.failures import FailureText, explain
+from shared.jobs.record import conclude
+from shared.jobs.verdict import Verdict
+from shared.telemetry import get_logger, trace_ids
+
+__all__ = ["Claimed", "Conclusions"]
+
+log = get_logger(__name__)
+
+
+class Claimed(Protocol):
+    """What must be known of a job to conclude its run."""
+
+    @property
+    def id(self) -> uuid.UUID: ...
+    @property
+    def tenant_id(self) -> str: ...
+    @property
+    def actor(self) -> str: ...
+    @property
+    def queue(self) -> str: ...
+    @property
+    def arguments(self) -> dict[str, Any]: ...
+    @property
+    def dispatch(self) -> int: ...
+    @property
+    def correlation_id(self) -> str | None: ...
+    @property
+    def principal(self) -> str | None: ...
+
+
+class Conclusions:
+    """Writes the ends of runs of one service. `retry_scale` shortens all retry delays, for demonstrations."""
+
+    def __init__(
+        self, service: str, database: Database, failures: Mapping[str, FailureText], retry_scale: float = 1.0
+    ) -> None:
+        self.service = service
+        self.database = database
+        self.failures = failures
+        self.retry_scale = retry_scale
+
+    def conclude(
+        self,
+        declared: Actor[Any, Any],
+        claim: Claimed,
+        verdict: Verdict,
+        *,
+        worker_id: int | None,
+        started_at: datetime | None,
+    ) -> bool:
+        """Conclude in a transaction of its own; return whether the job was still ours to conclude."""
+        try:
+            with self.database.system.begin() as connection:
+                return self._conclude(connection, declared, claim, verdict, worker_id, started_at, hook=True)
+        except _HookFailed as error:
+            log.error("the actor's failed hook raised; the job is failed without it", error=repr(error.__cause__))
+            with self.database.system.begin() as connection:
+                return self._conclude(connection, declared, claim, verdict, worker_id, started_at, hook=False)
+
+    def cancelled(self, connection: Connection, claim: Claimed) -> None:
+        """Conclude, in the open transaction, a job that was cancelled before it ran."""
+        verdict = Verdict("cancelled", "cancelled", "cancelled", burns=False)
+        conclude(connection, claim.id, claim.dispatch, verdict, worker_id=None, started_at=None)
+
+    def _conclude(
+        self,
+        connection: Connection,
+        declared: Actor[Any, Any],
+        claim: Claimed,
+        verdict: Verdict,
+        worker_id: int | None,
+        started_at: datetime | None,
+        *,
+        hook: bool,
+    ) -> bool:
+        text = explain(self.failures, verdict.code, verdict.fields)
+        traced = trace_ids()
+        runs = conclude(
+            connection,
+            claim.id,
+            claim.dispatch,
+            verdict,
+            worker_id=worker_id,
+            started_at=started_at,
+            public=text.what,
+            trace_id=traced[0] if traced else None,
+        )
+        if runs is None:
+            log.warning("superseded: the job was taken over before its end was written down", job=str(claim.id))
+            return False
+        log.info("job concluded", job=str(claim.id), outcome=verdict.outcome, code=verdict.code, state=verdict.state)
+        if verdict.state in ("failed", "cancelled"):
+            with use(
+                tenant_id=claim.tenant_id,
+                principal=claim.principal,
+                correlation_id=claim.correlation_id,
+                job_id=str(claim.id),
+                job_actor=claim.actor,
+            ):
+                if hook and declared.on_failed is not None:
+                    self._run_hook(connection, declared, claim, verdict)
+                if verdict.state == "failed":
+                    self._alert(connection, claim, verdict, text, runs)
+        return True
+
+    def _run_hook(self, connection: Connection, declared: Actor[Any, Any], claim: Claimed, verdict: Verdict) -> None:
+        assert declared.on_failed is not None
+        session = Session(connection, join_transaction_mode="rollback_only", expire_on_commit=False)
+        if claim.tenant_id != SYSTEM:
+            enter_tenant(connection, claim.tenant_id)
+        try:
+            with adopt(Work(self.database, session, claim.tenant_id, system=claim.tenant_id == SYSTEM)):
+                declared.on_failed(verdict, **declared.converted(claim.arguments))
+                session.flush()
+        except Exception as error:
+            raise _HookFailed from error
+        leave_tenant(connection)
+
+    def _alert(
+        self, connection: Connection, claim: Claimed, verdict: Verdict, text: FailureText, runs: int
+    ) -> None:
+        data = {
+            "job_id": str(claim.id),
+            "actor": claim.actor,
+            "queue": claim.queue,
+            "subject": declared_subject(claim),
+            "code": verdict.code,
+            "attempts": runs,
+            "what": text.what,
+            "meaning": text.meaning,
+            "doing": text.doing,
+            "action": text.action,
+        }
+        outbox.append(
+            connection,
+            tenant_id=claim.tenant_id,
+            type=f"backroom.{self.service}.job.failed.v1",
+            events=[(str(claim.id), runs, data)],
+        )
+
+
+def declared_subject(claim: Claimed) -> str | None:
+    return getattr(claim, "subject", None)
+
+
+class _HookFailed(Exception):
+    """The domain's reaction to a failed job failed itself."""

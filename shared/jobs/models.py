@@ -1,0 +1,131 @@
+"""The tables of jobs as the code reads them: `Job`, `Attempt`, `Queue`, `Schedule`, `Worker`.
+
+A job is a row, and the row is the truth about its state, attempts, progress, result and failure;
+RabbitMQ only carries the news of it. States and their arrows are drawn in docs/architecture.md.
+"""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ARRAY, BigInteger, SmallInteger, Text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from shared.db import declarative_base
+
+__all__ = ["FINAL", "LIVE", "STATES", "Attempt", "Base", "Job", "Queue", "Schedule", "Worker"]
+
+LIVE = ("scheduled", "queued", "running")
+FINAL = ("succeeded", "failed", "cancelled")
+STATES = LIVE + FINAL
+
+Base = declarative_base()
+
+
+class Job(Base):
+    """One promise to do one thing.
+
+    `runs` counts every run that burnt an attempt, `failures` those that failed since the job was made or
+    last retried by hand: it picks the next delay. `dispatch` grows each time that the job is handed out
+    or taken back; whoever holds an older number can neither claim nor complete it.
+    """
+
+    __tablename__ = "jobs"
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    tenant_id: Mapped[str]
+    queue: Mapped[str]
+    actor: Mapped[str]
+    priority: Mapped[int] = mapped_column(SmallInteger)
+    arguments: Mapped[dict[str, Any]]
+    subject: Mapped[str | None]
+    state: Mapped[str]
+    waiting_for: Mapped[str | None]
+    run_at: Mapped[datetime]
+    dispatch: Mapped[int]
+    lost: Mapped[int] = mapped_column(SmallInteger)
+    runs: Mapped[int]
+    failures: Mapped[int] = mapped_column(SmallInteger)
+    worker_id: Mapped[int | None] = mapped_column(BigInteger)
+    unique_key: Mapped[str | None]
+    once_key: Mapped[str | None]
+    parent_id: Mapped[uuid.UUID | None]
+    origin: Mapped[str]
+    progress: Mapped[dict[str, Any] | None]
+    checkpoint: Mapped[dict[str, Any] | None]
+    result: Mapped[dict[str, Any] | None]
+    outcome: Mapped[str | None]
+    failure: Mapped[dict[str, Any] | None]
+    principal: Mapped[str | None]
+    request_id: Mapped[str | None]
+    correlation_id: Mapped[str | None]
+    causation_id: Mapped[str | None]
+    traceparent: Mapped[str | None]
+    cancel_requested_at: Mapped[datetime | None]
+    created_at: Mapped[datetime]
+    queued_at: Mapped[datetime | None]
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    updated_at: Mapped[datetime]
+
+
+class Attempt(Base):
+    """One run of a job that burnt an attempt. `public` is for people, `detail` is bounded and redacted."""
+
+    __tablename__ = "job_attempts"
+
+    job_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    dispatch: Mapped[int]
+    tenant_id: Mapped[str]
+    worker_id: Mapped[int | None] = mapped_column(BigInteger)
+    started_at: Mapped[datetime]
+    ended_at: Mapped[datetime]
+    outcome: Mapped[str]
+    code: Mapped[str | None]
+    public: Mapped[str | None]
+    detail: Mapped[str | None]
+    trace_id: Mapped[str | None]
+
+
+class Queue(Base):
+    """A queue that somebody has paused; queues without a row run."""
+
+    __tablename__ = "queues"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    paused_at: Mapped[datetime | None]
+    paused_by: Mapped[str | None]
+    reason: Mapped[str | None]
+
+
+class Worker(Base):
+    """A worker process. It lives as long as it holds the advisory lock of its id."""
+
+    __tablename__ = "workers"
+
+    id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    host: Mapped[str]
+    pid: Mapped[int]
+    version: Mapped[str]
+    threads: Mapped[int]
+    queues: Mapped[list[str]] = mapped_column(ARRAY(Text))
+    actors: Mapped[list[str]] = mapped_column(ARRAY(Text))
+    draining: Mapped[bool]
+    started_at: Mapped[datetime]
+    heartbeat_at: Mapped[datetime]
+
+
+class Schedule(Base):
+    """What recurs: its cron expression and how far it has been made into jobs."""
+
+    __tablename__ = "schedules"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    cron: Mapped[str]
+    catch_up: Mapped[str]
+    last_due_at: Mapped[datetime]
+    last_job_id: Mapped[uuid.UUID | None]
+    last_success_at: Mapped[datetime | None]

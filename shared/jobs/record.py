@@ -1,0 +1,157 @@
+"""Writing down what became of a run: the job's new state, its attempt, and what follows from it.
+
+Every statement is fenced: it touches the job only under the dispatch number of the run's claim and only
+while the job is in the hands of a worker, so a run that was taken over changes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection
+
+from shared.jobs.verdict import Verdict
+
+__all__ = ["Finished", "conclude", "done", "still_ours"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A run that ended well. `result` is JSON; `outcome` is `done` or `skipped`."""
+
+    job_id: uuid.UUID
+    dispatch: int
+    worker_id: int
+    started_at: datetime
+    ended_at: datetime
+    result: Any = None
+    outcome: str = "done"
+    code: str | None = None
+    trace_id: str | None = None
+
+
+_DONE = """
+WITH run AS (
+    SELECT * FROM unnest(%s::uuid[], %s::int[], %s::timestamptz[], %s::timestamptz[], %s::text[], %s::text[],
+                         %s::text[], %s::text[])
+        AS run(id, dispatch, started_at, ended_at, outcome, code, result, trace_id)
+), done AS (
+    UPDATE jobs SET state = 'succeeded', outcome = run.outcome, result = run.result::jsonb, failure = NULL,
+                    runs = runs + (state = 'queued')::int, waiting_for = NULL, started_at = run.started_at,
+                    finished_at = clock_timestamp(), updated_at = clock_timestamp()
+    FROM run
+    WHERE jobs.id = run.id AND jobs.dispatch = run.dispatch AND jobs.state IN ('queued', 'running')
+    RETURNING jobs.id, jobs.runs, jobs.tenant_id
+)
+INSERT INTO job_attempts (job_id, number, dispatch, tenant_id, worker_id, started_at, ended_at, outcome, code, trace_id)
+SELECT done.id, done.runs, run.dispatch, done.tenant_id, %s, run.started_at, run.ended_at, run.outcome, run.code,
+       run.trace_id
+FROM done JOIN run USING (id)
+RETURNING job_id
+"""
+
+_CONCLUDE = """
+UPDATE jobs SET
+    state = %(state)s, outcome = %(outcome)s, waiting_for = %(waiting_for)s,
+    run_at = coalesce(%(run_at)s, run_at),
+    runs = runs + CASE WHEN %(burns)s THEN (state = 'queued')::int ELSE -(state = 'running')::int END,
+    failures = failures + %(failed)s::int,
+    failure = CASE WHEN %(keep_failure)s THEN failure ELSE %(failure)s::jsonb END,
+    result = %(result)s::jsonb,
+    started_at = coalesce(%(started_at)s, started_at),
+    finished_at = CASE WHEN %(final)s THEN clock_timestamp() END,
+    updated_at = clock_timestamp()
+WHERE id = %(id)s AND dispatch = %(dispatch)s AND state IN ('queued', 'running')
+RETURNING runs, tenant_id
+"""
+
+_ATTEMPT = """
+INSERT INTO job_attempts (job_id, number, dispatch, tenant_id, worker_id, started_at, ended_at, outcome, code, public,
+                          detail, trace_id)
+VALUES (%s, %s, %s, %s, %s, coalesce(%s, clock_timestamp()), clock_timestamp(), %s, %s, %s, %s, %s)
+"""
+
+_OURS = "SELECT 1 FROM jobs WHERE id = %s AND dispatch = %s AND state = 'running' FOR SHARE"
+
+
+def done(connection: Connection, runs: Sequence[Finished]) -> set[uuid.UUID]:
+    """Complete these jobs in the open transaction; return the ids of those that were still ours."""
+    rows = connection.exec_driver_sql(
+        _DONE,
+        (
+            [run.job_id for run in runs],
+            [run.dispatch for run in runs],
+            [run.started_at for run in runs],
+            [run.ended_at for run in runs],
+            [run.outcome for run in runs],
+            [run.code for run in runs],
+            [None if run.result is None else json.dumps(run.result, default=str) for run in runs],
+            [run.trace_id for run in runs],
+            runs[0].worker_id if runs else None,
+        ),
+    )
+    return {row[0] for row in rows}
+
+
+def conclude(
+    connection: Connection,
+    job_id: uuid.UUID,
+    dispatch: int,
+    verdict: Verdict,
+    *,
+    worker_id: int | None,
+    started_at: datetime | None,
+    public: str | None = None,
+    trace_id: str | None = None,
+) -> int | None:
+    """Write down a run that did not simply succeed; return the job's number of runs, None if not ours any more."""
+    failed = verdict.burns and verdict.outcome not in ("skipped", "cancelled")
+    failure = json.dumps({"code": verdict.code, "fields": verdict.fields}, default=str) if failed else None
+    row = connection.exec_driver_sql(
+        _CONCLUDE,
+        {
+            "id": job_id,
+            "dispatch": dispatch,
+            "state": verdict.state,
+            "outcome": verdict.outcome,
+            "waiting_for": verdict.waiting_for,
+            "run_at": verdict.run_at,
+            "burns": verdict.burns,
+            "failed": failed,
+            "keep_failure": not verdict.burns,
+            "failure": failure,
+            "result": None if verdict.result is None else json.dumps(verdict.result, default=str),
+            "started_at": started_at,
+            "final": verdict.state != "scheduled",
+        },
+    ).first()
+    if row is None:
+        return None
+    if verdict.burns:
+        connection.exec_driver_sql(
+            _ATTEMPT,
+            (
+                job_id,
+                row.runs,
+                dispatch,
+                row.tenant_id,
+                worker_id,
+                started_at,
+                verdict.outcome,
+                verdict.code,
+                public,
+                verdict.detail or None,
+                trace_id,
+            ),
+        )
+    return int(row.runs)
+
+
+def still_ours(connection: Connection, job_id: uuid.UUID, dispatch: int) -> bool:
+    """Whether the running job is still in the hands of this run; holds on to it until the transaction ends."""
+    return connection.exec_driver_sql(_OURS, (job_id, dispatch)).first() is not None

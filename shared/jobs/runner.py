@@ -1,0 +1,363 @@
+"""Running jobs: claim, call the actor, write down what became of it.
+
+Two ways. A *transactional* job's claim, effect and completion are one commit, so its effect happens
+exactly once by construction; short ones share a transaction, and if one of a chunk fails the whole is
+rolled back and each is run alone. A *leased* job's claim is committed before the actor runs, so that a
+crash is seen, counted and taken over; every later write is fenced by the dispatch number.
+
+The claim lives here, around the call, and not in a middleware: Dramatiq swallows what a middleware
+raises, and would run an actor whose claim failed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from dramatiq.middleware import Interrupt
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.orm import Session
+
+from shared.context import SYSTEM, Context, use
+from shared.db.database import (
+    Database,
+    Work,
+    adopt,
+    commit_checks,
+    enter_tenant,
+    leave_tenant,
+)
+from shared.jobs.actor import Actor, Dispatch
+from shared.jobs.claims import Claim, ClaimBatcher, lock_queued
+from shared.jobs.conclusions import Conclusions
+from shared.jobs.current import CurrentJob, _current
+from shared.jobs.failures import FailureText
+from shared.jobs.liveness import Liveness
+from shared.jobs.outcomes import Skip, Superseded
+from shared.jobs.record import Finished, done
+from shared.jobs.signals import jobs_changed, wake_relay
+from shared.jobs.verdict import Verdict, judge
+from shared.telemetry import get_logger, job_span, metrics, trace_ids
+
+__all__ = ["CHUNK", "Runner"]
+
+CHUNK = 25
+"""How many transactional jobs travel in one message and share one commit."""
+
+_NO_OUTGOING = "a transactional job touches its own database only"
+
+log = get_logger(__name__)
+
+
+class Runner:
+    """Runs the jobs of one service in one worker process."""
+
+    def __init__(
+        self,
+        service: str,
+        database: Database,
+        liveness: Liveness,
+        *,
+        failures: Mapping[str, FailureText] | None = None,
+        retry_scale: float = 1.0,
+    ) -> None:
+        self.service = service
+        self.database = database
+        self.liveness = liveness
+        self.claims = ClaimBatcher(database, liveness)
+        self.conclusions = Conclusions(service, database, failures or {}, retry_scale)
+        self.stopping = threading.Event()
+
+    def run(self, declared: Actor[Any, Any], dispatch: Dispatch) -> None:
+        """Run the jobs that a message announces. Returns when each is settled, or marks the message for requeue."""
+        token = self.database.bind()
+        try:
+            if declared.job.transactional and not dispatch.redelivered and self._run_chunk(declared, dispatch):
+                return
+            for job_id, number in dispatch.jobs:
+                if self.stopping.is_set():
+                    dispatch.requeue = True
+                    return
+                self._guarded(dispatch, lambda job_id=job_id, number=number: self._run_one(declared, job_id, number, dispatch))
+        finally:
+            self.database.unbind(token)
+
+    def _guarded(self, dispatch: Dispatch, step: Callable[[], None]) -> None:
+        """Do a step that needs the database; wait while it is away rather than let go of the message."""
+        pause = 0.1
+        while True:
+            try:
+                return step()
+            except (OperationalError, PoolTimeout, DBAPIError) as error:
+                log.warning("database away, waiting", error=str(error)[:200])
+                if self.stopping.wait(pause):
+                    dispatch.requeue = True
+                    return None
+                pause = min(pause * 2, 2.0)
+
+    # -- transactional ---------------------------------------------------------------------------------
+
+    def _run_chunk(self, declared: Actor[Any, Any], dispatch: Dispatch) -> bool:
+        """Run all jobs of the message in one transaction; return False when they have to run one by one."""
+        finished: list[tuple[Claim, Finished]] = []
+        try:
+            with self.database.system.begin() as connection:
+                claims = lock_queued(connection, dispatch.jobs)
+                if not claims:
+                    return True
+                if any(claim.cancel_requested_at for claim in claims):
+                    return False
+                self._effects(declared, connection, claims, finished)
+                self._complete(connection, finished)
+        except Interrupt:
+            raise
+        except Exception:
+            # Alone, each finds out whether it was the one; what was rolled back did not happen.
+            return False
+        self._tell(declared, finished)
+        return True
+
+    def _effects(
+        self,
+        declared: Actor[Any, Any],
+        connection: Connection,
+        claims: Sequence[Claim],
+        finished: list[tuple[Claim, Finished]],
+    ) -> None:
+        """Run the actor for each claim inside the open transaction, each under its tenant's wall."""
+        tenant: str | None = None
+        for claim in claims:
+            if claim.tenant_id != tenant:
+                tenant = claim.tenant_id
+                if tenant == SYSTEM:
+                    leave_tenant(connection)
+                else:
+                    enter_tenant(connection, tenant)
+            finished.append((claim, self._effect(declared, connection, claim, leased=False)))
+        leave_tenant(connection)
+
+    def _effect(
+        self, declared: Actor[Any, Any], connection: Connection, claim: Claim, *, leased: bool
+    ) -> Finished:
+        started = datetime.now(UTC)
+        job = self._job(declared, claim, leased=leased)
+        session = Session(connection, join_transaction_mode="rollback_only", expire_on_commit=False)
+        work = Work(self.database, session, claim.tenant_id, system=claim.tenant_id == SYSTEM)
+        outcome, code, result = "done", None, None
+        with (
+            self._context(claim, job, no_outgoing=_NO_OUTGOING),
+            job_span(declared.actor_name, claim.queue, str(claim.id), job.attempt, claim.traceparent, claim.created_at) as span,
+            adopt(work),
+        ):
+            metrics.job_started(declared.actor_name, max(0.0, (started - claim.run_at).total_seconds()))
+            try:
+                result = declared.call(claim.arguments)
+            except Skip as skip:
+                outcome, code, result = "skipped", skip.code, {"skipped": skip.code}
+            session.flush()
+            span.outcome(outcome)
+            traced = trace_ids()
+        session.close()
+        return Finished(
+            claim.id,
+            claim.dispatch,
+            self.liveness.worker_id,
+            started,
+            datetime.now(UTC),
+            result,
+            outcome,
+            code,
+            traced[0] if traced else None,
+        )
+
+    def _complete(self, connection: Connection, finished: Sequence[tuple[Claim, Finished]]) -> None:
+        ours = done(connection, [run for _, run in finished])
+        if len(ours) != len(finished):
+            raise Superseded("a job of this transaction was taken over")
+
+    def _tell(self, declared: Actor[Any, Any], finished: Sequence[tuple[Claim, Finished]]) -> None:
+        jobs_changed({claim.id: claim.tenant_id for claim, _ in finished})
+        for _, run in finished:
+            metrics.job_finished(declared.actor_name, run.outcome, (run.ended_at - run.started_at).total_seconds())
+        wake_relay()
+
+    # -- one by one ------------------------------------------------------------------------------------
+
+    def _run_one(self, declared: Actor[Any, Any], job_id: Any, number: int, dispatch: Dispatch) -> None:
+        careful = dispatch.redelivered
+        if declared.job.transactional and not careful:
+            return self._run_transactional(declared, job_id, number)
+        claim = self.claims.claim(job_id, number)
+        if claim is None:
+            return None
+        if declared.job.transactional:
+            return self._run_claimed_transactional(declared, claim)
+        return self._run_leased(declared, claim)
+
+    def _run_transactional(self, declared: Actor[Any, Any], job_id: Any, number: int) -> None:
+        finished: list[tuple[Claim, Finished]] = []
+        claim: Claim | None = None
+        started = datetime.now(UTC)
+        try:
+            with self.database.system.begin() as connection:
+                claims = lock_queued(connection, [(job_id, number)])
+                if not claims:
+                    return
+                claim = claims[0]
+                if claim.cancel_requested_at is not None:
+                    self.conclusions.cancelled(connection, claim)
+                    return
+                self._effects(declared, connection, claims, finished)
+                self._complete(connection, finished)
+        except Superseded:
+            return
+        except BaseException as error:
+            if claim is None or _database_away(error):
+                raise
+            self._conclude(declared, claim, error, started)
+            if not isinstance(error, Exception):
+                raise
+            return
+        self._tell(declared, finished)
+
+    def _run_claimed_transactional(self, declared: Actor[Any, Any], claim: Claim) -> None:
+        """A transactional job whose message came back: its claim is committed, so that a crash counts."""
+        started = datetime.now(UTC)
+        finished: list[tuple[Claim, Finished]] = []
+        try:
+            with self.database.system.begin() as connection:
+                self._effects(declared, connection, [claim], finished)
+                self._complete(connection, finished)
+        except Superseded:
+            return
+        except BaseException as error:
+            self._conclude(declared, claim, error, started)
+            if not isinstance(error, Exception):
+                raise
+            return
+        self._tell(declared, finished)
+
+    def _run_leased(self, declared: Actor[Any, Any], claim: Claim) -> None:
+        job = self._job(declared, claim, leased=True)
+        started = job.started_at
+        began = time.perf_counter()
+        outcome = "done"
+        token = _current.set(job)
+        checks = commit_checks.set((job.fence,))
+        try:
+            with (
+                self._context(claim, job, no_outgoing=None),
+                job_span(declared.actor_name, claim.queue, str(claim.id), job.attempt, claim.traceparent, claim.created_at) as span,
+            ):
+                metrics.job_started(declared.actor_name, max(0.0, (started - claim.run_at).total_seconds()))
+                try:
+                    if claim.cancel_requested_at is not None:
+                        with self.database.system.begin() as connection:
+                            self.conclusions.cancelled(connection, claim)
+                        outcome = "cancelled"
+                    else:
+                        result = declared.call(claim.arguments)
+                        if not job.completed:
+                            traced = trace_ids()
+                            run = Finished(
+                                claim.id,
+                                claim.dispatch,
+                                self.liveness.worker_id,
+                                started,
+                                datetime.now(UTC),
+                                result,
+                                trace_id=traced[0] if traced else None,
+                            )
+                            with self.database.system.begin() as connection:
+                                self._complete(connection, [(claim, run)])
+                except Superseded:
+                    outcome = "superseded"
+                    log.warning("superseded: this run was taken over, nothing that it wrote counts")
+                except BaseException as error:
+                    if job.completed:
+                        log.error("the actor raised after its completion", error=repr(error))
+                    else:
+                        outcome = self._conclude(declared, claim, error, started)
+                        span.fail(type(error).__name__, "")
+                        if not isinstance(error, Exception) and not isinstance(error, Interrupt):
+                            raise
+                span.outcome(outcome)
+        finally:
+            commit_checks.reset(checks)
+            _current.reset(token)
+        metrics.job_finished(declared.actor_name, outcome, time.perf_counter() - began)
+        jobs_changed({claim.id: claim.tenant_id})
+        # A place is free: the relay may hand out the next job.
+        wake_relay()
+
+    # -- shared ----------------------------------------------------------------------------------------
+
+    def _conclude(
+        self, declared: Actor[Any, Any], claim: Claim, error: BaseException, started: datetime
+    ) -> str:
+        """Write down that the run did not succeed; return the outcome. Waits while the database is away."""
+        verdict = self._judge(declared, claim, error)
+        pause = 0.1
+        while True:
+            try:
+                self.conclusions.conclude(
+                    declared, claim, verdict, worker_id=self.liveness.worker_id, started_at=started
+                )
+                break
+            except (OperationalError, PoolTimeout, DBAPIError) as away:
+                # Recovery will find the job if we never get to say what became of it.
+                log.warning("the outcome could not be written down yet", error=str(away)[:200])
+                if self.stopping.is_set() and pause >= 2.0:
+                    return verdict.outcome
+                time.sleep(pause)
+                pause = min(pause * 2, 2.0)
+        jobs_changed({claim.id: claim.tenant_id})
+        wake_relay()
+        return verdict.outcome
+
+    def _judge(self, declared: Actor[Any, Any], claim: Claim, error: BaseException) -> Verdict:
+        retry = [delay * self.conclusions.retry_scale for delay in declared.job.retry]
+        return judge(error, failures=claim.failures, retry=retry)
+
+    def _job(self, declared: Actor[Any, Any], claim: Claim, *, leased: bool) -> CurrentJob:
+        return CurrentJob(
+            job_id=claim.id,
+            tenant_id=claim.tenant_id,
+            dispatch=claim.dispatch,
+            attempt=claim.runs if leased else claim.runs + 1,
+            retries_left=max(0, len(declared.job.retry) - claim.failures),
+            checkpoint=claim.checkpoint,
+            progress=claim.progress,
+            worker_id=self.liveness.worker_id,
+            leased=leased,
+            must_stop=self.stopping.is_set,
+            parent_id=claim.parent_id,
+        )
+
+    def _context(self, claim: Claim, job: CurrentJob, *, no_outgoing: str | None) -> contextlib.AbstractContextManager[Context]:
+        return use(
+            service=self.service,
+            tenant_id=claim.tenant_id,
+            principal=claim.principal,
+            request_id=claim.request_id,
+            correlation_id=claim.correlation_id,
+            causation_id=claim.causation_id,
+            traceparent=claim.traceparent,
+            job_id=str(claim.id),
+            job_actor=claim.actor,
+            queue=claim.queue,
+            attempt=job.attempt,
+            dispatch=claim.dispatch,
+            in_request=False,
+            no_outgoing=no_outgoing,
+        )
+
+
+def _database_away(error: BaseException) -> bool:
+    return isinstance(error, DBAPIError) and error.connection_invalidated

@@ -1,0 +1,120 @@
+"""Hints between processes, over NOTIFY: "there is work" to the relay, "these jobs changed" to watchers.
+
+Hints only: whoever listens also looks by itself now and then, so a lost one costs a moment. They are
+sent by one thread per process on a connection of its own, after the commits that they speak of, because
+a NOTIFY inside a transaction serializes all commits of the database behind one lock; and it gathers
+what comes in while it sends, so that a thousand changes cost a few notifications.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+import uuid
+import weakref
+from typing import Any
+
+import psycopg
+
+from shared.db.database import Database, current_database
+
+__all__ = ["CHANGES", "RELAY", "Signals", "jobs_changed", "wake_relay"]
+
+RELAY = "backroom_relay"
+CHANGES = "backroom_jobs"
+_PER_NOTIFICATION = 90  # of 78 bytes each: PostgreSQL takes payloads below 8,000 bytes
+
+log = logging.getLogger(__name__)
+
+
+class Signals:
+    """The hints of one process about one database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = weakref.ref(database)
+        self._pending = threading.Event()
+        self._lock = threading.Lock()
+        self._wake = False
+        self._changed: dict[uuid.UUID, str] = {}
+        self._thread: threading.Thread | None = None
+
+    def wake(self) -> None:
+        self._wake = True
+        self._start()
+
+    def changed(self, jobs: dict[uuid.UUID, str]) -> None:
+        with self._lock:
+            self._changed.update(jobs)
+        self._start()
+
+    def _start(self) -> None:
+        if self._thread is None:
+            with self._lock:
+                if self._thread is None:
+                    self._thread = threading.Thread(target=self._run, name="signals", daemon=True)
+                    self._thread.start()
+        self._pending.set()
+
+    def _run(self) -> None:
+        connection: psycopg.Connection[Any] | None = None
+        changes_at = 0.0
+        while True:
+            now = time.monotonic()
+            if self._changed:
+                self._pending.wait(max(0.0, changes_at - now))
+            else:
+                self._pending.wait()
+            self._pending.clear()
+            database = self._database()
+            if database is None:
+                return
+            now = time.monotonic()
+            with self._lock:
+                wake, self._wake = self._wake, False
+                changed: dict[uuid.UUID, str] = {}
+                if now >= changes_at:
+                    changed, self._changed = self._changed, {}
+            try:
+                if connection is None or connection.closed:
+                    connection = database.connect()
+                if wake:
+                    connection.execute("SELECT pg_notify(%s, '')", (RELAY,))
+                if changed:
+                    _send_changes(connection, changed)
+                    # People watch jobs, and need no more than fifty updates a second.
+                    changes_at = now + 0.02
+            except psycopg.Error as error:
+                log.warning("hints not sent: %s", error)
+                connection = None
+                time.sleep(0.5)
+
+
+def _send_changes(connection: psycopg.Connection[Any], changed: dict[uuid.UUID, str]) -> None:
+    items = [[tenant, str(job)] for job, tenant in changed.items()]
+    for start in range(0, len(items), _PER_NOTIFICATION):
+        payload = json.dumps(items[start : start + _PER_NOTIFICATION], separators=(",", ":"))
+        connection.execute("SELECT pg_notify(%s, %s)", (CHANGES, payload))
+
+
+_by_database: weakref.WeakKeyDictionary[Database, Signals] = weakref.WeakKeyDictionary()
+_by_database_lock = threading.Lock()
+
+
+def _of(database: Database) -> Signals:
+    signals = _by_database.get(database)
+    if signals is None:
+        with _by_database_lock:
+            signals = _by_database.setdefault(database, Signals(database))
+    return signals
+
+
+def wake_relay() -> None:
+    """Tell the relay of the current database that jobs or events wait to be handed out."""
+    _of(current_database()).wake()
+
+
+def jobs_changed(jobs: dict[uuid.UUID, str]) -> None:
+    """Tell whoever watches that these jobs changed; maps each job's id to its tenant."""
+    _of(current_database()).changed(jobs)
