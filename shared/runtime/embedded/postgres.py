@@ -242,7 +242,7 @@ class EmbeddedPostgres:
         if written_by:
             raise EmbeddedPostgresError(
                 f"The data in {self.data_dir} was written by PostgreSQL {written_by}, which this machine "
-                f"lacks now (found: {', '.join(found) or 'none'}). Install PostgreSQL {written_by}, or remove "
+                f"lacks now (found: {', '.join(found) or 'none'}). Install that release, or remove "
                 f"{self.data_dir} to begin anew."
             )
         raise PostgresNotFound(
