@@ -1,0 +1,41 @@
+"""The Flask kit from which every service's HTTP API is made.
+
+    from shared.web import Answer, Api, Page, PageQuery, paginate
+
+    api = Api("shipping")
+
+    @api.get("/v1/orders")
+    def list_orders(query: OrderQuery) -> Page[OrderView]: ...
+
+What an operation takes, who may call it, what it answers and which problems it raises is one declaration;
+`create_app` makes an app of it. How the API behaves towards clients is written in docs/reference/http.md.
+"""
+
+from shared.web.api import Answer, Api
+from shared.web.app import WebSettings, create_app, runtime
+from shared.web.auth import Identity, Signer
+from shared.web.conditional import etag, require_match
+from shared.web.pages import Page, PageQuery, paginate
+from shared.web.problems import BadRequest, Conflict, FieldError, Forbidden, NotFound, Problem, Unprocessable
+
+__all__ = [
+    "Answer",
+    "Api",
+    "BadRequest",
+    "Conflict",
+    "FieldError",
+    "Forbidden",
+    "Identity",
+    "NotFound",
+    "Page",
+    "PageQuery",
+    "Problem",
+    "Signer",
+    "Unprocessable",
+    "WebSettings",
+    "create_app",
+    "etag",
+    "paginate",
+    "require_match",
+    "runtime",
+]

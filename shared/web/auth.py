@@ -1,0 +1,202 @@
+"""Who asks: bearer tokens, verified without asking anybody.
+
+A token is a JWT signed with Ed25519 or ES256, valid for minutes, made by the workspaces service (or by
+`Signer` in development and tests) and verified against the public keys that the process read when it
+started. Nothing is fetched, and no database asked, while a request is served.
+
+The seam for other credentials (API keys) is `Authenticator`: any callable from the Authorization header's
+scheme and credentials to an `Identity`, or None when they are not of its kind.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.request
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from joserfc import jwt
+from joserfc.errors import ExpiredTokenError, JoseError
+from joserfc.jwk import KeySet, OKPKey
+
+from shared.db import new_id
+from shared.web.problems import Unauthorized
+
+__all__ = [
+    "AUDIENCE",
+    "ROLES",
+    "Authenticator",
+    "Identity",
+    "Signer",
+    "TokenVerifier",
+    "first_of",
+    "read_jwks",
+]
+
+AUDIENCE: Final = "backroom"
+ROLES: Final = ("owner", "manager", "sales", "fulfillment")
+
+# The header's `alg` only ever picks among these; all are asymmetric, so a public key can never be taken
+# for a shared secret, and `none` is no member. "Ed25519" is RFC 9864's name for what was "EdDSA".
+_ALGORITHMS: Final = ("Ed25519", "ES256")
+_LEEWAY: Final = 5  # seconds that the clocks of two of our machines may differ
+_MAX_TOKEN: Final = 4096  # bytes; ours have about 400
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who asks, for which tenant, in which role."""
+
+    tenant_id: str
+    principal: str
+    """`user:<id>`, `key:<id>` or `service:<name>`."""
+    role: str
+    """One of `ROLES`."""
+    token_id: str | None = None
+    expires_at: int | None = None
+    """Seconds since the epoch; long answers (SSE) end by then."""
+
+
+Authenticator = Callable[[str, str], Identity | None]
+"""From an Authorization header's scheme (lower case) and credentials to who it is.
+
+Returns None for credentials that are not of its kind. Raises `Unauthorized` for such that are, but bad.
+"""
+
+
+class TokenVerifier:
+    """The authenticator of bearer tokens. `jwks` is a JSON Web Key Set (RFC 7517), public keys only."""
+
+    def __init__(self, jwks: dict[str, Any], *, clock: Callable[[], float] = time.time) -> None:
+        for key in jwks.get("keys", ()):
+            # An "oct" key here would be a shared secret in a file of public keys.
+            if key.get("kty") not in ("OKP", "EC") or "d" in key:
+                raise ValueError("the key set must hold public Ed25519 or P-256 keys only")
+        self._keys = KeySet.import_key_set(jwks)  # type: ignore[arg-type]
+        self._clock = clock
+
+    def __call__(self, scheme: str, credentials: str) -> Identity | None:
+        if scheme != "bearer" or credentials.count(".") != 2:
+            return None
+        if len(credentials) > _MAX_TOKEN:
+            raise Unauthorized("The token is too long.")
+        try:
+            token = jwt.decode(credentials, self._keys, algorithms=list(_ALGORITHMS))
+            self._check(token.claims)
+        except ExpiredTokenError:
+            raise Unauthorized("The token has expired.") from None
+        except (JoseError, ValueError, TypeError, KeyError, RecursionError):
+            # The library raises plain ValueErrors for tokens that are garbage in a novel way.
+            raise Unauthorized("The token is not valid.") from None
+        claims = token.claims
+        return Identity(
+            claims["tenant"], claims["sub"], claims["role"], token_id=claims["jti"], expires_at=claims["exp"]
+        )
+
+    def _check(self, claims: dict[str, Any]) -> None:
+        for name in ("tenant", "sub", "role", "jti"):
+            value = claims[name]
+            if not isinstance(value, str) or not value or "\x00" in value:
+                raise ValueError(name)
+        for name in ("exp", "iat"):
+            if type(claims[name]) is not int:
+                raise ValueError(name)
+        if claims["role"] not in ROLES:
+            raise ValueError("role")
+        audience = claims["aud"]
+        if AUDIENCE not in (audience if isinstance(audience, list) else [audience]):
+            raise ValueError("aud")
+        now = self._clock()
+        if claims["exp"] + _LEEWAY <= now:
+            raise ExpiredTokenError("exp")
+        if max(claims["iat"], claims.get("nbf", 0)) > now + _LEEWAY:
+            raise ValueError("iat")
+
+
+def first_of(*authenticators: Authenticator) -> Authenticator:
+    """Try each until one knows the credentials."""
+
+    def authenticate(scheme: str, credentials: str) -> Identity | None:
+        for each in authenticators:
+            identity = each(scheme, credentials)
+            if identity is not None:
+                return identity
+        return None
+
+    return authenticate
+
+
+def parse_authorization(header: str | None) -> tuple[str, str] | None:
+    """Split an Authorization header into its scheme, in lower case, and its credentials."""
+    if not header:
+        return None
+    scheme, _, credentials = header.strip().partition(" ")
+    credentials = credentials.strip()
+    return (scheme.lower(), credentials) if credentials else None
+
+
+def check_roles(roles: Sequence[str]) -> tuple[str, ...]:
+    """Return the roles as a tuple; raises ValueError for one that does not exist."""
+    unknown = set(roles) - set(ROLES)
+    if unknown:
+        raise ValueError(f"no such role: {', '.join(sorted(unknown))} (there are {', '.join(ROLES)})")
+    return tuple(roles)
+
+
+class Signer:
+    """Makes tokens: in development, in embedded mode and in tests. Holds a private key; keep it so.
+
+    `private_jwk` is an Ed25519 key as a JWK (RFC 8037); without one a fresh key is made.
+    """
+
+    def __init__(self, private_jwk: dict[str, Any] | None = None) -> None:
+        key = OKPKey.import_key(private_jwk) if private_jwk else OKPKey.generate_key("Ed25519")
+        key.ensure_kid()
+        self._key = key
+
+    def issue(self, tenant_id: str, principal: str, role: str, ttl: float = 900) -> str:
+        """Return a token for `principal` in that role of the tenant, valid for `ttl` seconds."""
+        now = int(time.time())
+        claims = {
+            "aud": AUDIENCE,
+            "tenant": tenant_id,
+            "sub": principal,
+            "role": role,
+            "iat": now,
+            "exp": int(now + ttl),
+            "jti": str(new_id()),
+        }
+        return jwt.encode({"alg": "Ed25519", "kid": self._key.kid}, claims, self._key, algorithms=["Ed25519"])
+
+    def jwks(self) -> dict[str, Any]:
+        """The key set with which others verify what this signs."""
+        return {"keys": [{**self._key.as_dict(private=False), "use": "sig", "alg": "Ed25519"}]}
+
+    def private_jwk(self) -> dict[str, Any]:
+        """The private key, to keep it over a restart."""
+        return dict(self._key.as_dict(private=True))
+
+
+def read_jwks(source: str) -> dict[str, Any]:
+    """Return the key set that `source` names: JSON itself, a URL or a file. For the start of a process.
+
+    Raises ValueError, saying why, when there is none.
+    """
+    try:
+        if source.lstrip().startswith("{"):
+            text = source
+        elif source.startswith(("https://", "http://")):
+            with urllib.request.urlopen(source, timeout=5) as answer:  # noqa: S310 - the scheme is checked
+                text = answer.read(1 << 20).decode()
+        else:
+            text = Path(source).read_text()
+        document = json.loads(text)
+        if not isinstance(document, dict) or not isinstance(document.get("keys"), list):
+            raise ValueError("it has no list of keys")
+    except (OSError, ValueError) as error:
+        shown = "the key set given inline" if source.lstrip().startswith("{") else source
+        raise ValueError(f"cannot read a JSON Web Key Set from {shown}: {error}") from error
+    return document

@@ -1,0 +1,190 @@
+"""From a request to a handler's arguments, strictly.
+
+JSON is read in pydantic's strict mode: `"1"` is no number, and what PostgreSQL or JSON itself refuses (NUL
+characters, NaN, integers beyond 64 bits) is answered with 400 here, not found out by the database.
+Unknown fields and unknown query parameters are ignored, so that clients may be newer than we are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+import tempfile
+import typing
+from collections.abc import Callable
+from typing import Any, BinaryIO, Final, NoReturn
+
+import flask
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from werkzeug.exceptions import HTTPException
+
+from shared.web.api import Operation
+from shared.web.problems import BadRequest, FieldError, TooLarge, UnsupportedMediaType
+
+__all__ = ["Body", "body_reader", "query_reader"]
+
+_SPOOL: Final = 1 << 20  # bytes of an upload kept in memory before it goes to a temporary file
+_MAX_ERRORS: Final = 20  # nobody mends more at once, and a hostile body could name thousands
+
+# Rare in honest documents; only a document with one of these is read a second time, by `_look_closely`.
+_SUSPICIOUS: Final = re.compile(rb"\\u0000|NaN|Infinity|\d{19}|[eE]\+?\d{3}")
+_ESCAPED_NUL: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+_INT64: Final = 1 << 63
+
+
+class Body:
+    """What a handler gets as `body`, and a digest of the bytes it came as."""
+
+    __slots__ = ("_digest", "_raw", "value")
+
+    def __init__(self, value: Any, raw: bytes | None, digest: bytes | None = None) -> None:
+        self.value = value
+        self._raw = raw
+        self._digest = digest
+
+    def digest(self) -> bytes:
+        """SHA-256 of the body's bytes."""
+        return self._digest if self._digest is not None else hashlib.sha256(self._raw or b"").digest()
+
+
+def body_reader(operation: Operation) -> Callable[[flask.Request], Body]:
+    """Return what reads this operation's body; it raises BadRequest, TooLarge or UnsupportedMediaType."""
+    accepted, limit = operation.content_types, operation.max_body
+
+    def check(request: flask.Request) -> None:
+        if accepted and not _matches(request.mimetype, accepted):
+            raise UnsupportedMediaType(f"Send the body as {' or '.join(accepted)}.", accepted=list(accepted))
+        request.max_content_length = limit
+
+    if operation.body is bytes:
+
+        def read_bytes(request: flask.Request) -> Body:
+            check(request)
+            raw = _bytes(request)
+            return Body(raw, raw)
+
+        return read_bytes
+
+    if operation.body is BinaryIO:
+
+        def read_file(request: flask.Request) -> Body:
+            check(request)
+            return _spooled(request, limit)
+
+        return read_file
+
+    if operation.body is None:
+        return lambda _: Body(None, b"")
+
+    model: TypeAdapter[Any] = TypeAdapter(operation.body)
+
+    def read_model(request: flask.Request) -> Body:
+        check(request)
+        raw = _bytes(request)
+        if not raw:
+            raise BadRequest(
+                "The request needs a body.", errors=[FieldError(pointer="", detail="It is empty.")]
+            )
+        if _SUSPICIOUS.search(raw):
+            _look_closely(raw)
+        try:
+            return Body(model.validate_json(raw, strict=True), raw)
+        except ValidationError as error:
+            raise BadRequest(errors=_errors(error, _pointer)) from None
+
+    return read_model
+
+
+def query_reader(model: type[BaseModel] | None) -> Callable[[flask.Request], Any]:
+    """Return what reads the query string into the model; it raises BadRequest."""
+    if model is None:
+        return lambda _: None
+    several = {
+        field.alias or name: typing.get_origin(field.annotation) in (list, tuple, set, frozenset)
+        for name, field in model.model_fields.items()
+    }
+
+    def read(request: flask.Request) -> BaseModel:
+        given = request.args
+        values: dict[str, Any] = {
+            name: given.getlist(name) if many else given[name]
+            for name, many in several.items()
+            if name in given
+        }
+        if "\x00" in request.args.to_dict(flat=False).__repr__() or "%00" in request.query_string.decode(
+            "latin-1"
+        ):
+            raise BadRequest("The query holds a NUL character.")
+        try:
+            return model.model_validate(values)
+        except ValidationError as error:
+            raise BadRequest(
+                errors=_errors(error, lambda where: f"query:{where[0]}" if where else "query:")
+            ) from None
+
+    return read
+
+
+def _matches(given: str, accepted: tuple[str, ...]) -> bool:
+    if given in accepted:
+        return True
+    # RFC 6839: `application/vnd.example+json` is JSON as well.
+    return "application/json" in accepted and given.startswith("application/") and given.endswith("+json")
+
+
+def _bytes(request: flask.Request) -> bytes:
+    try:
+        return request.get_data(cache=False)
+    except HTTPException:
+        raise
+    except OSError:
+        raise BadRequest("The connection broke within the body.") from None
+
+
+def _spooled(request: flask.Request, limit: int) -> Body:
+    digest = hashlib.sha256()
+    spool = tempfile.SpooledTemporaryFile(max_size=_SPOOL)  # noqa: SIM115 - closed when the request ends
+    size = 0
+    while chunk := request.stream.read(1 << 16):
+        size += len(chunk)
+        if size > limit:
+            spool.close()
+            raise TooLarge(f"The limit is {limit} bytes.", max_bytes=limit)
+        digest.update(chunk)
+        spool.write(chunk)
+    spool.seek(0)
+    return Body(spool, None, digest.digest())
+
+
+def _look_closely(raw: bytes) -> None:
+    def refuse(what: str) -> NoReturn:
+        raise BadRequest(errors=[FieldError(pointer="", detail=f"{what} is no JSON number.")])
+
+    def integer(text: str) -> int:
+        if len(text) > 20 or not -_INT64 <= (value := int(text)) < _INT64:
+            raise BadRequest(errors=[FieldError(pointer="", detail="An integer is beyond 64 bits.")])
+        return value
+
+    def number(text: str) -> float:
+        value = float(text)
+        if math.isinf(value):
+            raise BadRequest(errors=[FieldError(pointer="", detail="A number is too large.")])
+        return value
+
+    if _ESCAPED_NUL.search(raw):
+        raise BadRequest(errors=[FieldError(pointer="", detail="A text holds a NUL character.")])
+    try:
+        json.loads(raw, parse_constant=refuse, parse_int=integer, parse_float=number)
+    except (ValueError, RecursionError):
+        raise BadRequest(errors=[FieldError(pointer="", detail="This is no JSON.")]) from None
+
+
+def _errors(error: ValidationError, place: Callable[[tuple[Any, ...]], str]) -> list[FieldError]:
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    return [FieldError(pointer=place(each["loc"]), detail=each["msg"]) for each in found[:_MAX_ERRORS]]
+
+
+def _pointer(where: tuple[Any, ...]) -> str:
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in where)
