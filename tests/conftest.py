@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from typing import NoReturn
 
 import pytest
 
@@ -14,6 +12,7 @@ from shared.testing.servers import (
     ServerMissing,
     postgres_server,
     rabbitmq_server,
+    skip_or_fail,
 )
 
 
@@ -23,7 +22,7 @@ def postgres() -> Iterator[PostgresServer]:
     try:
         server = postgres_server()
     except ServerMissing as missing:
-        give_up(missing)
+        skip_or_fail(missing)
     with server:
         yield server
 
@@ -34,13 +33,6 @@ def rabbitmq() -> Iterator[RabbitServer]:
     try:
         server = rabbitmq_server()
     except ServerMissing as missing:
-        give_up(missing)
+        skip_or_fail(missing)
     with server:
         yield server
-
-
-def give_up(missing: ServerMissing) -> NoReturn:
-    """Skip the test on a laptop; in CI, where nobody looks at skips, fail it."""
-    if os.environ.get("CI"):
-        pytest.fail(str(missing), pytrace=False)
-    pytest.skip(str(missing))

@@ -19,7 +19,7 @@ restarts or kills a server asks for a private one, because the local one may ser
 from __future__ import annotations
 
 import os
-from typing import Literal, overload
+from typing import Literal, NoReturn, overload
 from urllib.parse import urlsplit
 
 from shared.testing.postgres import DATABASE_URL_VARIABLE, PostgresServer, PrivatePostgres
@@ -36,6 +36,7 @@ __all__ = [
     "ServerMissing",
     "postgres_server",
     "rabbitmq_server",
+    "skip_or_fail",
 ]
 
 
@@ -82,3 +83,13 @@ def rabbitmq_server(*, private: bool = False) -> RabbitServer:
             if server.problem() is None:
                 return server
     return PrivateRabbit().__enter__()
+
+
+def skip_or_fail(missing: ServerMissing) -> NoReturn:
+    """For fixtures: skip the test on a laptop; in CI, where nobody looks at skips, fail it."""
+    # Imported here, because benchmarks use servers without pytest.
+    import pytest
+
+    if os.environ.get("CI"):
+        pytest.fail(str(missing), pytrace=False)
+    pytest.skip(str(missing))
