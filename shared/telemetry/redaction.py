@@ -41,23 +41,24 @@ _ABOUT_KEY: Final = re.compile(
 # `prompt_tokens=512` of a language model counts; a number under such a name is no secret.
 _COUNT_KEY: Final = re.compile(r"tokens$", re.IGNORECASE)
 
-_VALUE: Final = (
-    r"""(?:b?"(?:[^"\\]|\\.)*"|b?'(?:[^'\\]|\\.)*'"""  # quoted: JSON, Python repr, libpq
+_QUOTED: Final = (
+    r"""b?"(?:[^"\\]|\\.)*"|b?'(?:[^'\\]|\\.)*'"""  # JSON, Python repr, libpq
     r"""|(?P<q>\\+["']).{0,4096}?(?P=q)"""  # JSON within JSON
-    r"""|["']?[^\s&"'<>]+)"""  # bare: up to a space, a quote or the next query parameter
+    r"""|\\*["'][^\r\n]+"""  # never closed, as in a text that was cut: to the end of the line
 )
+_VALUE: Final = rf"""(?P<value>{_QUOTED}|[^\s&"'<>]+)"""  # bare: up to a space, a quote, the next parameter
 _SEPARATOR: Final = r"""["'\\)\]]{0,4}\s{0,4}(?:[:=]|%3[AaDd])+>?\s{0,4}"""
 
 # Of a header everything to the end of the line goes: `Authorization: Basic x`, `Cookie: a=b; c=d`.
 _HEADER: Final = re.compile(
     rf"""(?P<key>(?:authorization|cookie)["'\\]{{0,4}}\s{{0,4}}[:=]\s{{0,4}})"""
-    rf"""(?P<value>b?"(?:[^"\\]|\\.)*"|b?'(?:[^'\\]|\\.)*'|\\+["'].{0, 4096}?\\+["']|[^\r\n"']+)""",
-    re.IGNORECASE,
+    rf"""(?P<value>{_QUOTED}|[^\r\n"']+)""",
+    re.IGNORECASE | re.DOTALL,
 )
 _ASSIGNMENT: Final = re.compile(
     rf"(?P<key>(?:(?:{_KEY_PARTS})(?:(?!_(?:id|type|name|count)\b)[\w-]){{0,40}}"
     rf"|(?<![A-Za-z0-9])(?:{_KEY_WORDS})|(?<=[?&])(?:code|key))"
-    rf"{_SEPARATOR})(?P<value>{_VALUE})",
+    rf"{_SEPARATOR}){_VALUE}",
     re.IGNORECASE | re.DOTALL,
 )
 _QUOTE: Final = re.compile(r"""b?(\\*["'])""")
@@ -191,7 +192,7 @@ def _redact_text(text: str) -> str:
 
 def _redact_assignment(match: re.Match[str]) -> str:
     key, value = match["key"], match["value"]
-    if value.isdigit() and _COUNT.search(key):
+    if value.rstrip(",;.)]}").isdigit() and _COUNT.search(key):
         return match[0]
     # Quotes stay, so that JSON in a text can still be read by people and programs.
     opening = _QUOTE.match(value)
