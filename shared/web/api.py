@@ -19,17 +19,20 @@ import re
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO, Final, Literal
+from http import HTTPStatus
+from typing import Any, BinaryIO, Final, Generic, Literal, TypeVar
 from uuid import UUID
 
 import flask
 from pydantic import BaseModel, TypeAdapter
 
 from shared.web.auth import check_roles
+from shared.web.jobs_view import JobView
 from shared.web.problems import Problem
 
 __all__ = ["Answer", "Api", "Idempotency", "Operation"]
 
+T = TypeVar("T")
 Idempotency = Literal["required", "optional", "none"]
 
 MAX_BODY: Final = 1 << 20
@@ -40,11 +43,14 @@ _CONVERTERS: Final = {"uuid": UUID, "int": int, "string": str, None: str, "path"
 
 
 @dataclass(frozen=True)
-class Answer:
-    """An answer with more to say than its body: another status, headers, the version of the resource."""
+class Answer(Generic[T]):
+    """An answer with more to say than its body: another status, headers, the version of the resource.
+
+    A handler annotated `-> Answer[OrderView]` answers with an `OrderView`.
+    """
 
     body: Any = None
-    """What the operation's return annotation or `answer=` declares; bytes go out as they are."""
+    """What was declared, or anything with its attributes, such as a row; bytes go out as they are."""
 
     status: int | None = None
     """None stands for the status that the operation declares."""
@@ -84,7 +90,12 @@ class Operation:
     """Media type of a good answer."""
     headers: Mapping[str, str]
     """Headers that a good answer carries, with what they say."""
+    request_headers: Mapping[str, str]
+    """Headers that it understands beyond the usual ones, with what they say."""
+    conditional: bool
+    """Whether `If-None-Match` may be answered by 304."""
     examples: Mapping[str, Any]
+    """`body` and `answer`, for the document."""
     timed: bool
     """Whether the Rule's time limit applies; only streams and waits of ours are exempt."""
     hidden: bool
@@ -149,6 +160,7 @@ class Api:
         answer: Any = None,
         answer_type: str = "application/json",
         headers: Mapping[str, str] | None = None,
+        request_headers: Mapping[str, str] | None = None,
         examples: Mapping[str, Any] | None = None,
         timed: bool = True,
         hidden: bool = False,
@@ -178,9 +190,14 @@ class Api:
                 raise TypeError(f"{where}: query must be a pydantic model")
             if public and (role or idempotency != "none" or "identity" in parameters):
                 raise ValueError(f"{where}: a public operation knows no role, identity and idempotency key")
-            returned = answer if answer is not None else hints.get("return")
-            if returned in (Answer, flask.Response, type(None)):
+            returned = hints.get("return")
+            answers = returned is Answer or typing.get_origin(returned) is Answer
+            if answers:
+                returned = next(iter(typing.get_args(returned)), None)
+            elif returned is flask.Response or returned is type(None):
                 returned = None
+            elif returned is None and status == HTTPStatus.ACCEPTED and answer is None:
+                returned = JobView  # what `accepted` answers
             default_types = (
                 ("application/json",) if body is not None and body not in (bytes, BinaryIO) else ()
             )
@@ -202,9 +219,11 @@ class Api:
                     max_body=max_body,
                     query=query,
                     wants_identity="identity" in parameters,
-                    answer=returned,
+                    answer=answer if answer is not None else returned,
                     answer_type=answer_type,
                     headers=dict(headers or {}),
+                    request_headers=dict(request_headers or {}),
+                    conditional=method == "GET" and answers,
                     examples=dict(examples or {}),
                     timed=timed,
                     hidden=hidden,

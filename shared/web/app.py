@@ -9,6 +9,7 @@ own. No unit of work is opened for a handler: it opens its own, so that it is pl
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -31,6 +32,7 @@ from shared.web.dispatch import view_of
 from shared.web.errors import problem_of
 from shared.web.exchange import ENVIRON_KEY, Exchange, exchange
 from shared.web.health import Check, Health
+from shared.web.openapi import document
 
 __all__ = ["Runtime", "WebSettings", "create_app", "runtime"]
 
@@ -147,7 +149,7 @@ def create_app(
             methods=[operation.method],
             provide_automatic_options=False,
         )
-    _add_own_routes(app, health)
+    _add_own_routes(app, apis, health)
     rule.install()
     install_guard()
     app.wsgi_app = _Pipeline(app.wsgi_app, app.extensions["backroom"])  # type: ignore[method-assign]
@@ -218,9 +220,17 @@ def _complete(response: flask.Response) -> flask.Response:
     return response
 
 
-def _add_own_routes(app: Flask, health: Health) -> None:
+def _add_own_routes(app: Flask, apis: list[Api], health: Health) -> None:
+    made: list[str] = []
+
     def add(path: str, view: Any) -> None:
         app.add_url_rule(path, endpoint=path, view_func=view, provide_automatic_options=False)
+
+    def openapi() -> flask.Response:
+        if not made:
+            settings: WebSettings = app.extensions["backroom"].settings
+            made.append(json.dumps(document(apis, title=settings.title, version=settings.version)))
+        return flask.Response(made[0], content_type="application/json")
 
     def metrics() -> flask.Response:
         encode, content_type = choose_encoder(flask.request.headers.get("Accept", ""))
@@ -238,6 +248,7 @@ def _add_own_routes(app: Flask, health: Health) -> None:
     add("/livez", health.live)
     add("/readyz", health.ready)
     add("/metrics", metrics)
+    add("/openapi.json", openapi)
     add("/problems", all_problems)
     add("/problems/<slug>", one_problem)
 

@@ -57,7 +57,8 @@ def test_upload_is_streamed_and_bounded(client: Client) -> None:
     assert client.post("/v1/uploads", b"x" * (3 << 20), headers=csv).json == {"size": 3 << 20}
     refused = client.post("/v1/uploads", b"x" * (5 << 20), headers=csv)
     assert refused.status_code == 413
-    assert refused.json is not None and refused.json["max_bytes"] == 4 << 20
+    assert refused.json is not None
+    assert refused.json["max_bytes"] == 4 << 20
 
 
 def test_public_raw_body(client: Client) -> None:
