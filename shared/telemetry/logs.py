@@ -21,7 +21,7 @@ import re
 import sys
 import threading
 import traceback
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, TextIO
 
@@ -98,14 +98,17 @@ def configure_logging(
         cache_logger_on_first_use=True,
     )
     handler = _Handler()
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[structlog.stdlib.ExtraAdder(), _add_record_facts],
-            processors=[_drop_record, *finish],
-        )
-    )
+    handler.setFormatter(_formatter(finish))
     _take_over(handler, threshold)
     _log_uncaught()
+
+
+def _formatter(finish: Sequence[Processor]) -> logging.Formatter:
+    """The same last steps for records of the standard library."""
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=[structlog.stdlib.ExtraAdder(), _add_record_facts],
+        processors=[_drop_record, *finish],
+    )
 
 
 class _Output:
@@ -139,7 +142,7 @@ class _Output:
 
 
 _output = _Output()
-_processors: list[Processor] = []
+_processors: list[Processor] = []  # filled below; always this one list
 
 
 class _Line:
@@ -349,3 +352,6 @@ def _console_renderer() -> Any:
 def _shown(value: Any) -> Any:
     plain = value is None or isinstance(value, str | int | float | list | dict | tuple)
     return value if plain else redact(_plain(value))
+
+
+_processors[:] = [_add_own_facts, _enrich, _redact_event, _render_json]

@@ -1,4 +1,4 @@
-"""Spans kept in memory, to assert what was traced. Needs the extra `tracing`.
+"""Spans and log lines kept in memory, to assert what was traced and said.
 
     with captured_spans() as spans:
         client.post("/v1/orders/1/label")
@@ -6,19 +6,26 @@
     assert spans.named("process labels")[0].parent is spans.one("POST /v1/orders/<id>/label")
     assert len(spans.trace_ids) == 1
 
-Works across threads of the process; not across processes.
+    with captured_logs() as lines:
+        worker.run_until_idle()
+    assert lines.one("job_attempt")["outcome"] == "succeeded"
+
+Both work across threads of the process, not across processes. Spans need the extra `tracing`.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from shared.telemetry import traces
+import structlog
 
-__all__ = ["CapturedSpan", "CapturedSpans", "captured_spans"]
+from shared.telemetry import logs, traces
+
+__all__ = ["CapturedLogs", "CapturedSpan", "CapturedSpans", "captured_logs", "captured_spans"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,3 +133,59 @@ def captured_spans() -> Iterator[CapturedSpans]:
     finally:
         traces._install(former)
         provider.shutdown()
+
+
+class CapturedLogs(list[dict[str, Any]]):
+    """The lines as dicts, in order, with the facts of the context and redacted, as they would be written."""
+
+    def named(self, event: str) -> list[dict[str, Any]]:
+        """All lines of this event."""
+        return [line for line in self if line["event"] == event]
+
+    def one(self, event: str) -> dict[str, Any]:
+        """The only line of this event. Raises AssertionError, naming the others, if there is not just one."""
+        found = self.named(event)
+        assert len(found) == 1, f"{len(found)} lines {event!r} among {[line['event'] for line in self]}"
+        return found[0]
+
+
+@contextmanager
+def captured_logs() -> Iterator[CapturedLogs]:
+    """Keep what is logged within, from debug on, instead of writing it; foreign loggers' lines too.
+
+    Use it rather than `structlog.testing.capture_logs`, which misses loggers that were used before a
+    change of configuration.
+    """
+    lines = CapturedLogs()
+
+    def keep(_: Any, __: str, event: Any) -> Any:
+        lines.append(dict(event))
+        raise structlog.DropEvent
+
+    former_config = structlog.get_config() if structlog.is_configured() else None
+    former_processors = list(logs._processors)
+    finish = [logs._enrich, logs._redact_event, keep]
+    logs._processors[:] = [logs._add_own_facts, *finish]
+    structlog.configure(
+        processors=logs._processors,
+        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
+        logger_factory=logs._Line,
+        cache_logger_on_first_use=False,  # nothing of the test must outlive it
+    )
+    root = logging.getLogger()
+    former_handlers, former_level = list(root.handlers), root.level
+    handler = logs._Handler()
+    handler.setFormatter(logs._formatter(finish))
+    # A test runner's own handlers stay; ours would write the line to stdout.
+    root.handlers[:] = [h for h in former_handlers if not isinstance(h, logs._Handler)] + [handler]
+    root.setLevel(logging.DEBUG)
+    try:
+        yield lines
+    finally:
+        root.handlers[:] = former_handlers
+        root.setLevel(former_level)
+        logs._processors[:] = former_processors
+        if former_config is None:
+            structlog.reset_defaults()
+        else:
+            structlog.configure(**former_config)

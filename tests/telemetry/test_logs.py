@@ -11,12 +11,14 @@ import warnings
 from datetime import UTC, datetime
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shared.context import use
 from shared.telemetry import get_logger, logs
 from shared.telemetry.logs import PROBE_PATHS, is_probe
+from shared.telemetry.testing import captured_logs
 
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
@@ -293,6 +295,32 @@ def test_stdout_is_where_it_goes_and_uncaught_exceptions_too(tmp_path):
     assert done.stderr == ""
     assert [json.loads(line)["event"] for line in done.stdout.splitlines()] == ["hello", "uncaught_exception"]
     assert "abcdef" not in done.stdout
+
+
+def test_captured_logs_sees_own_and_foreign_lines_and_leaves_nothing_behind(configure):
+    written = configure(level="INFO")
+    log = get_logger("x")
+    log.info("before")
+    with use(tenant_id="t-1"), captured_logs() as lines:
+        log.info("own", token="abcdef")
+        get_logger("new").debug("fresh")
+        logging.getLogger("y").warning("foreign %s", "Bearer abcdef")
+    log.info("after")
+    get_logger("new").debug("below the level again")
+    logging.getLogger("y").warning("after too")
+    assert [line["event"] for line in lines] == ["own", "fresh", "foreign Bearer [redacted]"]
+    assert (lines.one("own")["tenant_id"], lines.one("own")["token"]) == ("t-1", "[redacted]")
+    assert [line["event"] for line in written.all] == ["before", "after", "after too"]
+    with pytest.raises(AssertionError, match=r"0 lines 'missing' among \['own'"):
+        lines.one("missing")
+
+
+def test_captured_logs_works_without_any_configuration():
+    structlog.reset_defaults()
+    with captured_logs() as lines:
+        get_logger("x").info("own")
+    assert lines.one("own")["logger"] == "x"
+    assert not structlog.is_configured()
 
 
 def test_gunicorn_leaves_logging_to_us(configure):

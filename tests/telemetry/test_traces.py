@@ -1,9 +1,11 @@
 """One trace from request to handler; links for late runs; nothing secret; no cost when off."""
 
 import threading
+import time
 import timeit
 from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 from hypothesis import given
@@ -339,6 +341,45 @@ def test_on_with_an_exporter_and_off_again(monkeypatch):
     ]
     assert resource["deployment.environment.name"] == "test"
     assert not tracing_enabled()
+
+
+def test_spans_go_out_over_otlp_and_a_dead_collector_delays_no_shutdown(monkeypatch):
+    from opentelemetry import trace
+
+    posted = []
+
+    class Collector(BaseHTTPRequestHandler):
+        def do_POST(self):
+            posted.append((self.path, self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, format, *args):
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Collector)
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+    monkeypatch.setattr(trace, "set_tracer_provider", lambda provider: None)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_COMPRESSION", "none")
+    try:
+        assert configure_tracing("shipping")
+        with span("over the wire"):
+            pass
+        shutdown_tracing()
+    finally:
+        server.shutdown()
+        server.server_close()
+    ((path, body),) = posted
+    assert path == "/v1/traces"
+    assert b"over the wire" in body
+
+    assert configure_tracing("shipping")  # nobody listens any more
+    with span("lost"):
+        pass
+    start = time.monotonic()
+    shutdown_tracing(timeout_seconds=0.2)
+    assert time.monotonic() - start < 5
 
 
 def test_off_every_helper_hands_out_the_same_idle_span():
