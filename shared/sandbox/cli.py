@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 
 from .core import Options
-from .faults import BadRule
+from .faults import BadRule, FaultBook
+from .ledger import NotALedger
 from .presets import PRESETS
 from .server import Server
 
@@ -30,6 +31,7 @@ from .server import Server
     help=f"Fault rules to start with: {', '.join(PRESETS)}, or a file with a list of rules.",
 )
 @click.option("--limits", default=1.0, show_default=True, help="Factor on documented rate limits; 0: off.")
+@click.option("--public-url", help="How others reach the sandbox, for links in webhooks.")
 @click.option("--webhook-secret", envvar="SANDBOX_WEBHOOK_SECRET", help="Sign webhooks with this secret.")
 def sandbox(
     port: int,
@@ -38,22 +40,27 @@ def sandbox(
     ledger: Path | None,
     faults: str,
     limits: float,
+    public_url: str | None,
     webhook_secret: str | None,
 ) -> None:
     """Stand in for third parties over real HTTP, and go wrong on request.
 
+    Whoever reaches it controls it: keep it to networks for development and tests.
     Runs until SIGINT or SIGTERM. The page at / shows what was charged.
     """
     rules = PRESETS[faults] if faults in PRESETS else _read(Path(faults))
-    options = Options(seed=seed, ledger=ledger, limits=limits, webhook_secret=webhook_secret)
     try:
-        server = Server(options, host, port)
-    except OSError as error:
-        raise click.ClickException(f"cannot listen on {host}:{port}: {error.strerror}") from error
-    try:
-        server.core.faults.add(rules)
+        FaultBook().add(rules)
     except BadRule as error:
         raise click.BadParameter(str(error), param_hint="--faults") from error
+    options = Options(
+        seed=seed, ledger=ledger, limits=limits, public_url=public_url, webhook_secret=webhook_secret
+    )
+    try:
+        server = Server(options, host, port)
+    except (OSError, NotALedger) as error:
+        raise click.ClickException(f"cannot start on {host}:{port}: {error}") from error
+    server.core.faults.add(rules)
 
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

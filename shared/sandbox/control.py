@@ -1,6 +1,7 @@
 """The control API under /_sandbox, and the page for people at /."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from .core import Core
@@ -35,9 +36,12 @@ class Control:
             ("PUT", f"{PREFIX}/limits", self.scale_limits),
             ("GET", f"{PREFIX}/webhooks", self.webhooks),
             ("PUT", f"{PREFIX}/webhooks", self.set_webhook_secret),
-            ("POST", f"{PREFIX}/tracking/{{carrier}}/{{number}}", self.move_tracking),
         ]
         self._router.add([Route(method, path, handler) for method, path, handler in operations], self)
+        for provider in core.providers:
+            self._router.add(
+                (replace(route, path=f"{PREFIX}{route.path}") for route in provider.controls()), provider
+            )
 
     def owns(self, path: str) -> bool:
         return path in ("/", PREFIX) or path.startswith(f"{PREFIX}/")
@@ -98,9 +102,7 @@ class Control:
 
     def replace_faults(self, request: Request) -> Response:
         """The same, instead of those in force."""
-        data = request.json()
-        self._core.faults.clear()
-        return self._add(data)
+        return self._add(request.json(), replace_all=True)
 
     def clear_faults(self, request: Request, rule_id: str | None = None) -> Response:
         gone = self._core.faults.clear(rule_id)
@@ -109,8 +111,11 @@ class Control:
         return Response(204)
 
     def reset(self, request: Request) -> Response:
+        """{"seed"?: number}: as if just started."""
         seed = request.json().get("seed")
-        self._core.reset(None if seed is None else int(seed))
+        if seed is not None and not isinstance(seed, int):
+            raise HttpError(400, {"detail": "seed is a number"})
+        self._core.reset(seed)
         return self.state(request)
 
     def settle(self, request: Request) -> Response:
@@ -149,23 +154,13 @@ class Control:
         self._core.webhook_secret = request.json().get("secret")
         return Response(204)
 
-    def move_tracking(self, request: Request, carrier: str, number: str) -> Response:
-        """{"status": …, "substatus"?, "details"?, "location"?, "status_date"?}; sends track_updated."""
-        change = request.json()
-        moved: list[dict[str, Any]] = []
-        for provider in self._core.providers:
-            moved += provider.move_tracking(carrier, number, change)
-        if not moved:
-            raise HttpError(404, {"detail": f"nobody tracks {carrier} {number}"})
-        return reply({"tracks": moved})
-
-    def _add(self, data: dict[str, Any]) -> Response:
+    def _add(self, data: dict[str, Any], replace_all: bool = False) -> Response:
         if preset := data.get("preset"):
             if preset not in PRESETS:
                 raise HttpError(400, {"detail": f"unknown preset; known: {', '.join(sorted(PRESETS))}"})
             data = {"rules": PRESETS[preset]}
         try:
-            added = self._core.faults.add(data.get("rules", [data]))
+            added = self._core.faults.add(data.get("rules", [data]), replace_all)
         except BadRule as error:
             raise HttpError(400, {"detail": str(error)}) from error
         return reply({"rules": [rule.as_json() for rule in added]}, 201)

@@ -2,6 +2,7 @@
 
 import secrets
 import time
+import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ class Options:
     limits:          factor on the providers' documented rate limits; 0 turns them off.
     settle_seconds:  how long a purchase or refund stays QUEUED.
     label_seconds:   how long a link to a label file is valid.
+    public_url:      how others reach the sandbox, for links in webhooks; default: the address it listens on.
     webhook_secret:  signs what is sent, if set.
     webhook_retries: waits in seconds before sending again what was not accepted.
     """
@@ -38,6 +40,7 @@ class Options:
     limits: float = 1.0
     settle_seconds: float = 1.0
     label_seconds: float = 24 * 3600.0
+    public_url: str | None = None
     webhook_secret: str | None = None
     webhook_retries: tuple[float, ...] = (0.5, 2.0, 5.0)
 
@@ -47,7 +50,7 @@ class Core:
 
     def __init__(self, options: Options, base_url: str = "http://sandbox.invalid"):
         self.options = options
-        self.base_url = base_url
+        self.base_url = options.public_url or base_url
         self.clock = Clock()
         self.books = Books(options.ledger)
         self.faults = FaultBook(secrets.randbelow(2**31) if options.seed is None else options.seed)
@@ -79,6 +82,10 @@ class Core:
             exchange.send(refusal.response())
         except Stopped:
             wire.drop()
+        except Exception:
+            # A bug of the stand-in must look like one, not like a fault that somebody asked for.
+            traceback.print_exc()
+            exchange.send(reply({"detail": "The sandbox itself failed; see its output."}, 500))
         finally:
             self.calls.end(
                 time=at,
@@ -111,6 +118,8 @@ class Core:
         self.pauses.stop()
         self.scheduler.stop()
         self.webhooks.stop()
+        for provider in self.providers:
+            provider.stop()
         self.books.close()
 
     def _admit(self, request: Request, route: Route, provider: Provider) -> None:

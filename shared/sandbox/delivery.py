@@ -94,11 +94,18 @@ class Exchange:
         self.wire.send(response)
         self.outcome = str(response.status)
 
+    def send_late(self, response: Response) -> None:
+        """Send to whoever is still there, so that the log does not claim an answer that nobody got."""
+        if self.wire.client_gone():
+            self.wire.drop()
+        else:
+            self.send(response)
+
 
 def latency(exchange: Exchange, params: dict[str, Any]) -> None:
     """Wait `seconds`, then answer as usual."""
     exchange.pauses.pause(params["seconds"])
-    exchange.send(exchange.run())
+    exchange.send_late(exchange.run())
 
 
 def hang(exchange: Exchange, params: dict[str, Any]) -> None:
@@ -145,7 +152,7 @@ def timeout_after(exchange: Exchange, params: dict[str, Any]) -> None:
 def late_charge(exchange: Exchange, params: dict[str, Any]) -> None:
     """Silence for `seconds`, then charged, although the client may have left long ago."""
     exchange.pauses.pause(params["seconds"])
-    exchange.send(exchange.run())
+    exchange.send_late(exchange.run())
 
 
 def truncated_body(exchange: Exchange, params: dict[str, Any]) -> None:

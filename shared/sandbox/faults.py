@@ -14,7 +14,8 @@ A rule is JSON; this is its whole schema (everything but `kind` may be left out)
       "probability": 0.25,             chance per matched call, default 1
       "times": 1,                      fire so often, then the rule is gone; default: no end
       "after": 2,                      let the first n matched calls pass
-      "params": {"seconds": [1, 3]}    see KINDS; a pair of numbers is a range
+      "params": {"seconds": [1, 3]}    see KINDS; a pair of numbers is a range, except
+                                        for status, where a list is a choice
     }
 
 Rules are asked in the order in which they were added; the first that fires decides the call alone.
@@ -139,6 +140,10 @@ class Rule:
             after = int(data.get("after") or 0)
         except (re.error, TypeError, ValueError) as error:
             raise BadRule(str(error)) from error
+        for name, value in params.items():
+            is_range = name != "status" and isinstance(value, list) and name != "body"
+            if is_range and not (len(value) == 2 and all(isinstance(end, int | float) for end in value)):
+                raise BadRule(f"{name}: a range is a pair of numbers")
         if not 0 <= probability <= 1 or after < 0 or (times is not None and times < 1):
             raise BadRule("probability is from 0 to 1, times at least 1, after at least 0")
         return cls(rule_id, kind, match, probability, times, after, params)
@@ -165,11 +170,9 @@ class Rule:
             return None
         self.fired += 1
         params = KINDS[self.kind] | self.params
-        drawn = {
-            key: chance.uniform(*value) if isinstance(value, list) and len(value) == 2 else value
-            for key, value in params.items()
-        }
-        return Fault(self.id, self.kind, drawn)
+        return Fault(
+            self.id, self.kind, {name: _drawn(chance, name, value) for name, value in params.items()}
+        )
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -194,13 +197,14 @@ class FaultBook:
         self._rules: list[Rule] = []
         self._numbered = 0
 
-    def add(self, rules: Iterable[Mapping[str, Any]]) -> list[Rule]:
-        """Add rules behind those in force, all or none. Raises BadRule."""
+    def add(self, rules: Iterable[Mapping[str, Any]], replace_all: bool = False) -> list[Rule]:
+        """Add rules behind those in force, or in their place; all or none. Raises BadRule."""
         with self._lock:
-            added = [Rule.parse(f"f{self._numbered + n}", rule) for n, rule in enumerate(rules, start=1)]
-            self._numbered += len(added)
-            self._rules.extend(added)
-            return added
+            before = 0 if replace_all else self._numbered
+            added = [Rule.parse(f"f{before + n}", rule) for n, rule in enumerate(rules, start=1)]
+            self._rules = added if replace_all else self._rules + added
+            self._numbered = before + len(added)
+            return list(added)
 
     def clear(self, rule_id: str | None = None) -> int:
         """Remove one rule, or all; how many went. After "all" the numbers, and so chance, start anew."""
@@ -225,6 +229,12 @@ class FaultBook:
     def as_json(self) -> list[dict[str, Any]]:
         with self._lock:
             return [rule.as_json() for rule in self._rules]
+
+
+def _drawn(chance: random.Random, name: str, value: Any) -> Any:
+    if not isinstance(value, list) or name == "body":
+        return value
+    return chance.choice(value) if name == "status" else chance.uniform(*value)
 
 
 def same_account(wanted: str, account: str | None) -> bool:

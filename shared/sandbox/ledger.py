@@ -18,6 +18,10 @@ from typing import Any
 from .faults import same_account
 
 
+class NotALedger(Exception):
+    """The file given as ledger holds something else, which is left as it is."""
+
+
 class Books:
     """Objects by account and kind, and ledger entries. Thread-safe; whatever is handed out is a copy.
 
@@ -148,6 +152,9 @@ class Books:
             for line in lines:
                 if not line.endswith(b"\n"):
                     break
-                self._apply(json.loads(line))
+                try:
+                    self._apply(json.loads(line))
+                except (ValueError, KeyError, AttributeError) as error:
+                    raise NotALedger(f"{file} is no ledger: unreadable at byte {whole_bytes}") from error
                 whole_bytes += len(line)
         return whole_bytes

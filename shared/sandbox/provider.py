@@ -38,6 +38,9 @@ class Provider:
     def resume(self) -> None:
         """Take up again what a killed sandbox left unfinished in its books."""
 
-    def move_tracking(self, carrier: str, number: str, change: dict[str, Any]) -> list[dict[str, Any]]:
-        """Move a parcel along, for carriers of parcels; the tracking objects that changed."""
+    def controls(self) -> list[Route]:
+        """What tests may do to this third party beyond its API; paths below /_sandbox."""
         return []
+
+    def stop(self) -> None:
+        """Close what the provider opened besides the sandbox's HTTP port."""

@@ -137,7 +137,11 @@ class Server(ThreadingHTTPServer):
         self._connections: set[socket.socket] = set()
         super().__init__((host, port), _Handler)
         self.url = f"http://{host if host not in ('', '0.0.0.0') else '127.0.0.1'}:{self.server_address[1]}"  # noqa: S104
-        self.core = Core(options, self.url)
+        try:
+            self.core = Core(options, self.url)
+        except BaseException:
+            self.server_close()
+            raise
         self.control = Control(self.core)
         self._thread = threading.Thread(
             target=self.serve_forever, kwargs={"poll_interval": 0.05}, name="sandbox-server", daemon=True

@@ -5,7 +5,8 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import requests
@@ -108,8 +109,8 @@ class WebhookSender:
             self._record(parcel, status, None)
             waits = self._core.options.webhook_retries
             if (status is None or status >= 500) and parcel.attempt <= len(waits):
-                again = _Parcel(**{**vars(parcel), "attempt": parcel.attempt + 1})
-                self._core.scheduler.later(waits[parcel.attempt - 1], lambda again=again: self._post(again))  # type: ignore[misc]
+                again = replace(parcel, attempt=parcel.attempt + 1)
+                self._core.scheduler.later(waits[parcel.attempt - 1], partial(self._post, again))
             self._let_go(parcel.url)
 
     def _attempt(self, parcel: _Parcel) -> int | None:

@@ -77,8 +77,8 @@ class Shippo(Provider):
         self.transactions.resume()
         self.refunds.resume()
 
-    def move_tracking(self, carrier: str, number: str, change: dict[str, Any]) -> list[dict[str, Any]]:
-        return self.tracks.move(carrier, number, change)
+    def controls(self) -> list[Route]:
+        return [Route("POST", "/tracking/{carrier}/{number}", self.tracks.move)]
 
 
 __all__ = ["Shippo"]

@@ -55,7 +55,7 @@ class Transactions(Objects):
         """
         account, data, fault = account_of(request), request.json(), request.fault
         rate = self._rate(account, data)
-        file_type = data.get("label_file_type") or DEFAULT_TYPE
+        file_type = str(data.get("label_file_type") or DEFAULT_TYPE)
         if file_type not in LABEL_TYPES:
             raise HttpError(400, {"label_file_type": [f'"{file_type}" is not a valid choice.']})
         metadata = checked_metadata(data)
@@ -82,19 +82,20 @@ class Transactions(Objects):
             "messages": [],
         }
         self.core.books.save(account, self.kind, transaction["object_id"], transaction)
-        error = self._objection(account, rate)
+        error, late, seconds = self._objection(account, rate), None, None
         if fault and fault.kind == "error_messages":
-            error = [{name: fault.params[name] for name in ("source", "code", "text")}]
-        if error is None and fault and fault.kind.startswith("queued_then"):
-            late = None
-            if fault.kind == "queued_then_error":
-                late = [{name: fault.params[name] for name in ("source", "code", "text")}]
-            self._settle_later(account, transaction["object_id"], fault.params["seconds"], late)
-        elif error is None and data.get("async", True) is not False:
-            self._settle_later(account, transaction["object_id"], self.core.options.settle_seconds)
-        else:
+            error = [_message(fault.params)]
+        elif fault and fault.kind.startswith("queued_then"):
+            seconds = fault.params["seconds"]
+            late = [_message(fault.params)] if fault.kind == "queued_then_error" else None
+        elif data.get("async", True) is not False:
+            seconds = self.core.options.settle_seconds
+        if error or seconds is None:
             transaction = self._settle(account, transaction["object_id"], error) or transaction
         self._webhooks.notify(account, "transaction_created", self.shown(account, transaction), metadata)
+        if transaction["status"] == "QUEUED":
+            # After the webhook, so that "updated" cannot come before "created" unless a fault wants it.
+            self._settle_later(account, transaction["object_id"], seconds or 0.0, late)
         return reply(self.shown(account, transaction, request.base_url), 201)
 
     def index(self, request: Request) -> Response:
@@ -231,6 +232,10 @@ class Transactions(Objects):
             "tracking_number": transaction["tracking_number"],
             "time": self.core.clock.iso(),
         }
+
+
+def _message(params: dict[str, Any]) -> dict[str, Any]:
+    return {name: params[name] for name in ("source", "code", "text")}
 
 
 def tracking_number(provider: str) -> str:

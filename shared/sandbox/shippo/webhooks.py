@@ -72,7 +72,7 @@ class Webhooks(Objects):
         require(data, "event", "url")
         if data["event"] not in EVENTS:
             raise HttpError(400, {"event": [f'"{data["event"]}" is not a valid choice.']})
-        if not str(data["url"]).startswith(("http://", "https://")) or len(data["url"]) >= URL_LENGTH:
+        if not str(data["url"]).startswith(("http://", "https://")) or len(str(data["url"])) >= URL_LENGTH:
             raise HttpError(400, {"url": [f"Enter a valid URL of less than {URL_LENGTH} characters."]})
         flags: dict[str, Any] = {name: bool(data[name]) for name in ("active", "is_test") if name in data}
         return {"event": data["event"], "url": data["url"], **flags}
