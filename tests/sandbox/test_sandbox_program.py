@@ -186,6 +186,9 @@ def test_the_books_survive_a_kill_of_the_program(tmp_path: Path, customer: Any) 
         program.send_signal(signal.SIGTERM)
         program.communicate(timeout=10)
     assert program.returncode == 0
+    # What was written behind the torn line is whole.
+    with Sandbox.start(ledger=file) as third:
+        assert [entry["metadata"] for entry in third.ledger()] == ["before", "while", "after"]
 
 
 def test_a_reset_holds_over_a_restart(tmp_path: Path, customer: Any) -> None:
@@ -211,3 +214,18 @@ def test_the_command_refuses_bad_faults_and_a_taken_port(tmp_path: Path, sandbox
         result = CliRunner().invoke(command, arguments)
         assert result.exit_code != 0
         assert words in result.output
+
+
+def test_a_sandbox_can_be_stopped_and_started_again_on_its_port_while_clients_are_connected(
+    tmp_path: Path, customer: Any
+) -> None:
+    file = tmp_path / "ledger.jsonl"
+    first = Sandbox.start(ledger=file)
+    someone = type(customer)(first)
+    rate = someone.rate()
+    first.stop()
+    with pytest.raises(requests.ConnectionError):
+        someone.buy(rate)
+    with Sandbox.start(port=int(first.url.rsplit(":", 1)[1]), ledger=file) as second:
+        assert someone.buy(rate, "after").status_code == 201
+        assert [entry["metadata"] for entry in second.ledger()] == ["after"]
