@@ -201,18 +201,18 @@ def test_any_text_can_be_redacted_and_again_without_change(text):
     ],
 )
 def test_time_grows_linearly_with_a_hostile_text(unit):
-    """Ten times the text may take some tens of times as long; a quadratic rule would take a hundred."""
+    """Twenty times the text takes about twenty times the processor; a quadratic rule would take 400."""
 
     def seconds(text):
         best = float("inf")
         for _ in range(3):
-            start = time.perf_counter()
+            start = time.thread_time()
             redact(text)
-            best = min(best, time.perf_counter() - start)
+            best = min(best, time.thread_time() - start)
         return best
 
-    short, long = unit * (10_000 // len(unit)), unit * (100_000 // len(unit))
-    assert seconds(long) < 40 * max(seconds(short), 0.0005)
+    short, long = unit * (10_000 // len(unit)), unit * (200_000 // len(unit))
+    assert seconds(long) < 100 * max(seconds(short), 0.0005)
 
 
 @given(st.text(max_size=3000), st.integers(64, 2000))
