@@ -58,7 +58,7 @@ class Options:
     transactional: bool = False
     """The job touches its own database alone: claim, effect and completion are one commit."""
     unique: str | tuple[str, ...] | None = None
-    """At most one live job per value of these arguments; sending it again answers with the live one."""
+    """At most one live job per value of these arguments, `()` for one at all; sending it again answers with it."""
     subject: str | None = None
     """What the job is about, in the words of the trade; filled from the arguments."""
     retry: Sequence[float] = field(default_factory=lambda: DEFAULT_RETRY)
@@ -100,7 +100,9 @@ class Actor(dramatiq.Actor[P, R], Generic[P, R]):
         self._unique = (options.unique,) if isinstance(options.unique, str) else options.unique
         missing = set(self._unique or ()) - set(self._signature.parameters)
         if missing:
-            raise ValueError(f"{actor_name}: unique names no argument of the function: {', '.join(sorted(missing))}")
+            raise ValueError(
+                f"{actor_name}: unique names no argument of the function: {', '.join(sorted(missing))}"
+            )
         if not 0 < options.time_limit <= 1500:
             raise ValueError(f"{actor_name}: time_limit must be above 0 and at most 1500 seconds")
         if options.catch_up not in ("skip", "once", "all"):
@@ -110,7 +112,9 @@ class Actor(dramatiq.Actor[P, R], Generic[P, R]):
     def broker(self) -> dramatiq.Broker:
         """The broker of the service; raises RuntimeError before the service is built."""
         if self._broker is None:
-            raise RuntimeError(f"{self.actor_name} belongs to a service that is not built (shared.runtime.build)")
+            raise RuntimeError(
+                f"{self.actor_name} belongs to a service that is not built (shared.runtime.build)"
+            )
         return self._broker
 
     @broker.setter
@@ -137,7 +141,7 @@ class Actor(dramatiq.Actor[P, R], Generic[P, R]):
         """Return the key of which at most one job may be live, or None."""
         if self._unique is None:
             return None
-        return "&".join(f"{name}={arguments.get(name)}" for name in self._unique)
+        return "&".join(f"{name}={arguments.get(name)}" for name in self._unique) or "only"
 
     def subject(self, arguments: dict[str, Any]) -> str | None:
         """Return what the job is about, in a person's words, or None where the actor does not say."""

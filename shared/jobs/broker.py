@@ -13,7 +13,7 @@ from collections import defaultdict
 from functools import partial
 from queue import Empty, Queue
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import dramatiq
 import pika
@@ -24,7 +24,7 @@ from dramatiq.errors import ConnectionClosed, DecodeError
 from dramatiq.middleware import Middleware, TimeLimit
 
 from shared.jobs import wire
-from shared.jobs.actor import Actor
+from shared.jobs.actor import Actor, Dispatch
 from shared.jobs.enqueue import NewJob, enqueue, from_delay
 
 if TYPE_CHECKING:
@@ -46,6 +46,14 @@ class JobBroker(Broker):
         # No Retries: the row decides about retries. No AgeLimit, no Callbacks, no Pipelines: they re-send
         # messages, and a job's message carries no arguments to re-send. The rest is opt-in.
         return [TimeLimit(interval=250)]
+
+    def get_actor(self, actor_name: str) -> Any:
+        """Look up an actor; for one that this worker does not know, the one that hands its jobs back.
+
+        While two versions run side by side a message may reach the wrong one. Dramatiq would dead-letter it.
+        """
+        found = self.actors.get(actor_name)
+        return found if found is not None else _HandBack(self, actor_name)
 
     def enqueue(self, message: dramatiq.Message[Any], *, delay: int | None = None) -> dramatiq.Message[Any]:
         """Write the job of this message; return the message with the job's id.
@@ -71,6 +79,19 @@ class JobBroker(Broker):
         return message.copy(message_id=str(job_id), options={"existing": not new})
 
 
+class _HandBack:
+    """Stands in for an actor that this worker does not know."""
+
+    priority = 0
+    options: ClassVar[dict[str, Any]] = {}
+
+    def __init__(self, broker: JobBroker, actor_name: str) -> None:
+        self._broker = broker
+        self.actor_name = actor_name
+
+    def __call__(self, dispatch: Dispatch) -> None:
+        self._broker.logger.warning("Handed back jobs of %s: unknown to this worker.", self.actor_name)
+        self._broker.runner.hand_back(dispatch)
 
 
 class RabbitBroker(JobBroker, RabbitmqBroker):
@@ -113,7 +134,9 @@ class RabbitBroker(JobBroker, RabbitmqBroker):
 
     def _declare_queue(self, queue_name: str) -> Any:
         return self.channel.queue_declare(
-            queue=self.rabbit_name(queue_name), durable=True, arguments=self._build_queue_arguments(queue_name)
+            queue=self.rabbit_name(queue_name),
+            durable=True,
+            arguments=self._build_queue_arguments(queue_name),
         )
 
     def _declare_dq_queue(self, queue_name: str) -> None:
@@ -170,7 +193,9 @@ class RabbitConsumer(_RabbitmqConsumer):
             return
         if message.args and getattr(message.args[0], "requeue", False):
             self.known_tags.discard(message._tag)
-            self.connection.add_callback_threadsafe(partial(self.channel.basic_nack, message._tag, requeue=True))
+            self.connection.add_callback_threadsafe(
+                partial(self.channel.basic_nack, message._tag, requeue=True)
+            )
             return
         super().ack(message)
 

@@ -23,7 +23,7 @@ from shared.jobs.liveness import Liveness
 __all__ = ["Claim", "ClaimBatcher", "lock_queued"]
 
 _FIELDS = """
-    id, tenant_id, actor, queue, arguments, runs, failures, dispatch, run_at, created_at, checkpoint, progress,
+    id, tenant_id, actor, queue, subject, arguments, runs, failures, dispatch, run_at, created_at, checkpoint, progress,
     principal, request_id, correlation_id, causation_id, traceparent, cancel_requested_at, parent_id, once_key
 """
 
@@ -36,6 +36,7 @@ class Claim:
     tenant_id: str
     actor: str
     queue: str
+    subject: str | None
     arguments: dict[str, Any]
     runs: int
     failures: int
@@ -58,11 +59,13 @@ _LOCK = f"""
 SELECT {_FIELDS} FROM jobs WHERE id = ANY(%s) AND state = 'queued' FOR UPDATE SKIP LOCKED
 """  # noqa: S608
 
+# A claim whose commit was cut off may stand all the same: then the job is running, and it is ours already.
 _CLAIM = f"""
-UPDATE jobs SET state = 'running', worker_id = %s, runs = runs + 1, waiting_for = NULL,
+UPDATE jobs SET state = 'running', worker_id = %(worker)s, runs = runs + (state = 'queued')::int, waiting_for = NULL,
                 started_at = clock_timestamp(), updated_at = clock_timestamp()
-FROM unnest(%s::uuid[], %s::int[]) AS message(job_id, number)
-WHERE jobs.id = message.job_id AND jobs.dispatch = message.number AND jobs.state = 'queued'
+FROM unnest(%(ids)s::uuid[], %(dispatches)s::int[]) AS message(job_id, number)
+WHERE jobs.id = message.job_id AND jobs.dispatch = message.number
+  AND (jobs.state = 'queued' OR (jobs.state = 'running' AND jobs.worker_id = %(worker)s))
 RETURNING {_FIELDS}
 """  # noqa: S608
 
@@ -78,6 +81,9 @@ def lock_queued(connection: Connection, jobs: Sequence[tuple[uuid.UUID, int]]) -
     return [found[job] for job, dispatch in jobs if job in found and found[job].dispatch == dispatch]
 
 
+_Waiting = tuple[uuid.UUID, int, Future[Claim | None]]
+
+
 class ClaimBatcher:
     """Commits leased claims, several threads' in one transaction. No thread of its own: whoever comes first
     commits for all that have come meanwhile."""
@@ -87,41 +93,56 @@ class ClaimBatcher:
         self._liveness = liveness
         self._lock = threading.Lock()
         self._turn = threading.Lock()
-        self._waiting: list[tuple[uuid.UUID, int, Future[Claim | None]]] = []
+        self._waiting: list[_Waiting] = []
+        self._held: set[uuid.UUID] = set()
 
     def claim(self, job_id: uuid.UUID, dispatch: int) -> Claim | None:
-        """Claim a job; return it, or None when it is not ours to run.
+        """Claim a job; return it, or None when it is not ours to run. `release` it when its run is over.
 
-        Raises sqlalchemy.exc.DBAPIError when the database is away: whether the claim is committed is then
-        unknown, and recovery will find out.
+        Raises sqlalchemy.exc.DBAPIError when the database is away; claiming again is then safe.
         """
         future: Future[Claim | None] = Future()
         with self._lock:
+            if job_id in self._held:
+                return None
+            self._held.add(job_id)
             self._waiting.append((job_id, dispatch, future))
         while not future.done():
             with self._turn:
-                if future.done():
-                    break
-                with self._lock:
-                    batch, self._waiting = self._waiting, []
-                if batch:
+                if not future.done():
+                    with self._lock:
+                        batch, self._waiting = self._waiting, []
                     self._commit(batch)
-        return future.result()
+        try:
+            claim = future.result()
+        except BaseException:
+            self.release(job_id)
+            raise
+        if claim is None:
+            self.release(job_id)
+        return claim
 
-    def _commit(self, batch: list[tuple[uuid.UUID, int, Future[Claim | None]]]) -> None:
+    def release(self, job_id: uuid.UUID) -> None:
+        """Let go of a claimed job whose run is over."""
+        with self._lock:
+            self._held.discard(job_id)
+
+    def _commit(self, batch: list[_Waiting]) -> None:
         try:
             # In one order, lest two processes that claim in bulk wait for each other.
-            ordered = sorted(batch, key=lambda item: item[0])
+            batch.sort(key=lambda item: item[0])
             with self._database.system.begin() as connection:
                 rows = connection.exec_driver_sql(
                     _CLAIM,
-                    (self._liveness.worker_id, [item[0] for item in ordered], [item[1] for item in ordered]),
+                    {
+                        "worker": self._liveness.worker_id,
+                        "ids": [item[0] for item in batch],
+                        "dispatches": [item[1] for item in batch],
+                    },
                 ).all()
             claimed = {row[0]: Claim(*row) for row in rows}
-            for job_id, dispatch, future in batch:
-                claim = claimed.get(job_id)
-                matches = claim is not None and claim.dispatch == dispatch
-                future.set_result(claimed.pop(job_id) if matches else None)
+            for job_id, _, future in batch:
+                future.set_result(claimed.get(job_id))
         except BaseException as error:
             for _, _, future in batch:
                 if not future.done():

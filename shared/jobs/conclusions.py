@@ -41,6 +41,8 @@ class Claimed(Protocol):
     @property
     def queue(self) -> str: ...
     @property
+    def subject(self) -> str | None: ...
+    @property
     def arguments(self) -> dict[str, Any]: ...
     @property
     def dispatch(self) -> int: ...
@@ -75,14 +77,11 @@ class Conclusions:
             with self.database.system.begin() as connection:
                 return self._conclude(connection, declared, claim, verdict, worker_id, started_at, hook=True)
         except _HookFailed as error:
-            log.error("the actor's failed hook raised; the job is failed without it", error=repr(error.__cause__))
+            log.error(
+                "the actor's failed hook raised; the job is failed without it", error=repr(error.__cause__)
+            )
             with self.database.system.begin() as connection:
                 return self._conclude(connection, declared, claim, verdict, worker_id, started_at, hook=False)
-
-    def cancelled(self, connection: Connection, claim: Claimed) -> None:
-        """Conclude, in the open transaction, a job that was cancelled before it ran."""
-        verdict = Verdict("cancelled", "cancelled", "cancelled", burns=False)
-        conclude(connection, claim.id, claim.dispatch, verdict, worker_id=None, started_at=None)
 
     def _conclude(
         self,
@@ -108,9 +107,17 @@ class Conclusions:
             trace_id=traced[0] if traced else None,
         )
         if runs is None:
-            log.warning("superseded: the job was taken over before its end was written down", job=str(claim.id))
+            log.warning(
+                "superseded: the job was taken over before its end was written down", job=str(claim.id)
+            )
             return False
-        log.info("job concluded", job=str(claim.id), outcome=verdict.outcome, code=verdict.code, state=verdict.state)
+        log.info(
+            "job concluded",
+            job=str(claim.id),
+            outcome=verdict.outcome,
+            code=verdict.code,
+            state=verdict.state,
+        )
         if verdict.state in ("failed", "cancelled"):
             with use(
                 tenant_id=claim.tenant_id,
@@ -125,7 +132,9 @@ class Conclusions:
                     self._alert(connection, claim, verdict, text, runs)
         return True
 
-    def _run_hook(self, connection: Connection, declared: Actor[Any, Any], claim: Claimed, verdict: Verdict) -> None:
+    def _run_hook(
+        self, connection: Connection, declared: Actor[Any, Any], claim: Claimed, verdict: Verdict
+    ) -> None:
         assert declared.on_failed is not None
         session = Session(connection, join_transaction_mode="rollback_only", expire_on_commit=False)
         if claim.tenant_id != SYSTEM:
@@ -145,7 +154,7 @@ class Conclusions:
             "job_id": str(claim.id),
             "actor": claim.actor,
             "queue": claim.queue,
-            "subject": declared_subject(claim),
+            "subject": claim.subject,
             "code": verdict.code,
             "attempts": runs,
             "what": text.what,
@@ -159,10 +168,6 @@ class Conclusions:
             type=f"backroom.{self.service}.job.failed.v1",
             events=[(str(claim.id), runs, data)],
         )
-
-
-def declared_subject(claim: Claimed) -> str | None:
-    return getattr(claim, "subject", None)
 
 
 class _HookFailed(Exception):

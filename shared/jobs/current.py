@@ -1,11 +1,11 @@
 """What a running job can say and ask: progress, checkpoint, whether to stop, and its own completion.
 
-    job = current_job()
-    for batch in batches(after=job.checkpoint.get("row", 0)):
-        with unit_of_work() as session:
-            apply(batch)
-            job.progress(batch.end, total, unit="rows", checkpoint={"row": batch.end})
-        job.breathe()                       # hands the job on when its slice is over, or stops it
+job = current_job()
+for batch in batches(after=job.checkpoint.get("row", 0)):
+    with unit_of_work() as session:
+        apply(batch)
+        job.progress(batch.end, total, unit="rows", checkpoint={"row": batch.end})
+    job.breathe()                       # hands the job on when its slice is over, or stops it
 """
 
 from __future__ import annotations
@@ -95,15 +95,19 @@ class CurrentJob:
         if checkpoint is not None:
             self.checkpoint = checkpoint
         with unit_of_work(tenant_id=self.tenant_id) as session:
-            row = session.connection().exec_driver_sql(
-                _PROGRESS,
-                (
-                    json.dumps(self.last_progress),
-                    None if checkpoint is None else json.dumps(checkpoint),
-                    self.id,
-                    self.dispatch,
-                ),
-            ).first()
+            row = (
+                session.connection()
+                .exec_driver_sql(
+                    _PROGRESS,
+                    (
+                        json.dumps(self.last_progress),
+                        None if checkpoint is None else json.dumps(checkpoint),
+                        self.id,
+                        self.dispatch,
+                    ),
+                )
+                .first()
+            )
             if row is None:
                 raise Superseded(f"job {self.id} was taken over")
             self._cancelled = row[0] is not None
@@ -111,6 +115,11 @@ class CurrentJob:
             assert work is not None
             changed = {self.id: self.tenant_id}
             work.after_commit.append(lambda: jobs_changed(changed))
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether somebody asked for the job to stop, as of the last `progress`."""
+        return self._cancelled
 
     def breathe(self) -> None:
         """To be called between batches, outside of any unit of work.
@@ -172,7 +181,13 @@ class completion:
         job = current_job()
         session.flush()
         finished = Finished(
-            job.id, job.dispatch, job.worker_id, job.started_at, datetime.now(UTC), self._result, trace_id=None
+            job.id,
+            job.dispatch,
+            job.worker_id,
+            job.started_at,
+            datetime.now(UTC),
+            self._result,
+            trace_id=None,
         )
         if not done(session.connection(), [finished]):
             raise Superseded(f"job {job.id} was taken over")

@@ -58,6 +58,10 @@ class Liveness:
         """Monotonic moment of the last heartbeat that the database took."""
         self.on_ready: Callable[[], None] | None = None
 
+    def set_threads(self, threads: int) -> None:
+        """Say how many jobs this worker runs at a time; before `start`."""
+        self._facts = (threads, *self._facts[1:])
+
     def start(self, timeout: float = 30) -> None:
         """Take the lock and begin to beat; raises RuntimeError when the database is away for too long."""
         self._thread = threading.Thread(target=self._run, name="liveness", daemon=True)

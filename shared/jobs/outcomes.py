@@ -77,7 +77,13 @@ class Snooze(Outcome):
     name = "snoozed"
 
     def __init__(
-        self, code: str, detail: str = "", *, delay: float | None = None, until: datetime | None = None, **fields: Any
+        self,
+        code: str,
+        detail: str = "",
+        *,
+        delay: float | None = None,
+        until: datetime | None = None,
+        **fields: Any,
     ) -> None:
         super().__init__(code, detail, **fields)
         self.until = until if until is not None else datetime.now(UTC) + timedelta(seconds=delay or 0)

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from dramatiq.middleware import Interrupt
@@ -39,10 +40,11 @@ from shared.jobs.conclusions import Conclusions
 from shared.jobs.current import CurrentJob, _current
 from shared.jobs.failures import FailureText
 from shared.jobs.liveness import Liveness
-from shared.jobs.outcomes import Skip, Superseded
+from shared.jobs.outcomes import Cancelled, Skip, Superseded
 from shared.jobs.record import Finished, done
 from shared.jobs.signals import jobs_changed, wake_relay
 from shared.jobs.verdict import Verdict, judge
+from shared.jobs.wire import Delivery
 from shared.telemetry import get_logger, job_span, metrics, trace_ids
 
 __all__ = ["CHUNK", "Runner"]
@@ -51,6 +53,12 @@ CHUNK = 25
 """How many transactional jobs travel in one message and share one commit."""
 
 _NO_OUTGOING = "a transactional job touches its own database only"
+
+_HAND_BACK = """
+UPDATE jobs SET state = 'scheduled', waiting_for = 'no_worker', run_at = clock_timestamp() + interval '2 seconds',
+                updated_at = clock_timestamp()
+WHERE id = %s AND dispatch = %s AND state = 'queued'
+"""
 
 log = get_logger(__name__)
 
@@ -78,17 +86,27 @@ class Runner:
         """Run the jobs that a message announces. Returns when each is settled, or marks the message for requeue."""
         token = self.database.bind()
         try:
-            if declared.job.transactional and not dispatch.redelivered and self._run_chunk(declared, dispatch):
+            if (
+                declared.job.transactional
+                and not dispatch.redelivered
+                and self._run_chunk(declared, dispatch)
+            ):
                 return
             for job_id, number in dispatch.jobs:
                 if self.stopping.is_set():
                     dispatch.requeue = True
                     return
-                self._guarded(dispatch, lambda job_id=job_id, number=number: self._run_one(declared, job_id, number, dispatch))
+                self.guarded(dispatch, partial(self._run_one, declared, job_id, number, dispatch))
         finally:
             self.database.unbind(token)
 
-    def _guarded(self, dispatch: Dispatch, step: Callable[[], None]) -> None:
+    def hand_back(self, dispatch: Dispatch) -> None:
+        """Put jobs whose actor this worker does not know back into their line, for one that does."""
+        with self.database.system.begin() as connection:
+            for job_id, number in dispatch.jobs:
+                connection.exec_driver_sql(_HAND_BACK, (job_id, number))
+
+    def guarded(self, dispatch: Dispatch | Delivery, step: Callable[[], None]) -> None:
         """Do a step that needs the database; wait while it is away rather than let go of the message."""
         pause = 0.1
         while True:
@@ -152,7 +170,14 @@ class Runner:
         outcome, code, result = "done", None, None
         with (
             self._context(claim, job, no_outgoing=_NO_OUTGOING),
-            job_span(declared.actor_name, claim.queue, str(claim.id), job.attempt, claim.traceparent, claim.created_at) as span,
+            job_span(
+                declared.actor_name,
+                claim.queue,
+                str(claim.id),
+                job.attempt,
+                claim.traceparent,
+                claim.created_at,
+            ) as span,
             adopt(work),
         ):
             metrics.job_started(declared.actor_name, max(0.0, (started - claim.run_at).total_seconds()))
@@ -184,7 +209,9 @@ class Runner:
     def _tell(self, declared: Actor[Any, Any], finished: Sequence[tuple[Claim, Finished]]) -> None:
         jobs_changed({claim.id: claim.tenant_id for claim, _ in finished})
         for _, run in finished:
-            metrics.job_finished(declared.actor_name, run.outcome, (run.ended_at - run.started_at).total_seconds())
+            metrics.job_finished(
+                declared.actor_name, run.outcome, (run.ended_at - run.started_at).total_seconds()
+            )
         wake_relay()
 
     # -- one by one ------------------------------------------------------------------------------------
@@ -196,9 +223,12 @@ class Runner:
         claim = self.claims.claim(job_id, number)
         if claim is None:
             return None
-        if declared.job.transactional:
+        if not declared.job.transactional:
+            return self._run_leased(declared, claim)
+        try:
             return self._run_claimed_transactional(declared, claim)
-        return self._run_leased(declared, claim)
+        finally:
+            self.claims.release(claim.id)
 
     def _run_transactional(self, declared: Actor[Any, Any], job_id: Any, number: int) -> None:
         finished: list[tuple[Claim, Finished]] = []
@@ -211,8 +241,7 @@ class Runner:
                     return
                 claim = claims[0]
                 if claim.cancel_requested_at is not None:
-                    self.conclusions.cancelled(connection, claim)
-                    return
+                    raise Cancelled
                 self._effects(declared, connection, claims, finished)
                 self._complete(connection, finished)
         except Superseded:
@@ -253,29 +282,33 @@ class Runner:
         try:
             with (
                 self._context(claim, job, no_outgoing=None),
-                job_span(declared.actor_name, claim.queue, str(claim.id), job.attempt, claim.traceparent, claim.created_at) as span,
+                job_span(
+                    declared.actor_name,
+                    claim.queue,
+                    str(claim.id),
+                    job.attempt,
+                    claim.traceparent,
+                    claim.created_at,
+                ) as span,
             ):
                 metrics.job_started(declared.actor_name, max(0.0, (started - claim.run_at).total_seconds()))
                 try:
                     if claim.cancel_requested_at is not None:
+                        raise Cancelled
+                    result = declared.call(claim.arguments)
+                    if not job.completed:
+                        traced = trace_ids()
+                        run = Finished(
+                            claim.id,
+                            claim.dispatch,
+                            self.liveness.worker_id,
+                            started,
+                            datetime.now(UTC),
+                            result,
+                            trace_id=traced[0] if traced else None,
+                        )
                         with self.database.system.begin() as connection:
-                            self.conclusions.cancelled(connection, claim)
-                        outcome = "cancelled"
-                    else:
-                        result = declared.call(claim.arguments)
-                        if not job.completed:
-                            traced = trace_ids()
-                            run = Finished(
-                                claim.id,
-                                claim.dispatch,
-                                self.liveness.worker_id,
-                                started,
-                                datetime.now(UTC),
-                                result,
-                                trace_id=traced[0] if traced else None,
-                            )
-                            with self.database.system.begin() as connection:
-                                self._complete(connection, [(claim, run)])
+                            self._complete(connection, [(claim, run)])
                 except Superseded:
                     outcome = "superseded"
                     log.warning("superseded: this run was taken over, nothing that it wrote counts")
@@ -291,6 +324,7 @@ class Runner:
         finally:
             commit_checks.reset(checks)
             _current.reset(token)
+            self.claims.release(claim.id)
         metrics.job_finished(declared.actor_name, outcome, time.perf_counter() - began)
         jobs_changed({claim.id: claim.tenant_id})
         # A place is free: the relay may hand out the next job.
@@ -340,7 +374,9 @@ class Runner:
             parent_id=claim.parent_id,
         )
 
-    def _context(self, claim: Claim, job: CurrentJob, *, no_outgoing: str | None) -> contextlib.AbstractContextManager[Context]:
+    def _context(
+        self, claim: Claim, job: CurrentJob, *, no_outgoing: str | None
+    ) -> contextlib.AbstractContextManager[Context]:
         return use(
             service=self.service,
             tenant_id=claim.tenant_id,

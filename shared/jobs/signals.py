@@ -42,20 +42,21 @@ class Signals:
 
     def wake(self) -> None:
         self._wake = True
-        self._start()
+        self.start()
+        self._pending.set()
 
     def changed(self, jobs: dict[uuid.UUID, str]) -> None:
         with self._lock:
             self._changed.update(jobs)
-        self._start()
+        self.start()
+        self._pending.set()
 
-    def _start(self) -> None:
+    def start(self) -> None:
         if self._thread is None:
             with self._lock:
                 if self._thread is None:
                     self._thread = threading.Thread(target=self._run, name="signals", daemon=True)
                     self._thread.start()
-        self._pending.set()
 
     def _run(self) -> None:
         connection: psycopg.Connection[Any] | None = None
@@ -108,6 +109,11 @@ def _of(database: Database) -> Signals:
         with _by_database_lock:
             signals = _by_database.setdefault(database, Signals(database))
     return signals
+
+
+def start(database: Database) -> None:
+    """Start the thread that sends the hints about this database; requests may not start threads themselves."""
+    _of(database).start()
 
 
 def wake_relay() -> None:

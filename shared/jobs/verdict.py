@@ -9,12 +9,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from dramatiq.middleware import Interrupt, Shutdown, TimeLimitExceeded
+from sqlalchemy.exc import DBAPIError
 
 from shared.jobs import outcomes
 from shared.outbound import errors
 from shared.telemetry import bounded, redact
 
-__all__ = ["Verdict", "judge"]
+__all__ = ["CANCELLED_BEFORE_RUN", "Verdict", "crashed", "judge"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,9 @@ class Verdict:
     result: dict[str, Any] | None = None
 
 
-def judge(error: BaseException, *, failures: int, retry: Sequence[float], now: datetime | None = None) -> Verdict:
+def judge(
+    error: BaseException, *, failures: int, retry: Sequence[float], now: datetime | None = None
+) -> Verdict:
     """Decide. `failures` counts those before this one; `retry` holds the delays in seconds.
 
     Whatever is not known to be final is retried: an error that nobody foresaw is more often passing than not.
@@ -51,6 +54,10 @@ def judge(error: BaseException, *, failures: int, retry: Sequence[float], now: d
             return _later("snoozed", error.code, max(error.retry_at, now), str(error))
         case errors.Unsettled():
             return _later("snoozed", error.code, max(error.until, now), str(error))
+        case DBAPIError() if error.connection_invalidated:
+            return _later(
+                "interrupted", "database_away", now + timedelta(seconds=1), "the database went away"
+            )
         case Shutdown():
             return _later("interrupted", "shutdown", now, "the worker shut down")
         case outcomes.GiveUp():
@@ -58,7 +65,9 @@ def judge(error: BaseException, *, failures: int, retry: Sequence[float], now: d
         case errors.Refused() | errors.NotAuthorized():
             return Verdict("failed", "gave_up", error.code, detail=str(error))
         case outcomes.Retry():
-            return _again(error.name, error.code, error.detail, failures, retry, now, error.delay, error.fields)
+            return _again(
+                error.name, error.code, error.detail, failures, retry, now, error.delay, error.fields
+            )
         case errors.UnknownOutcome():
             return _again("unknown", error.code, str(error), failures, retry, now)
         case errors.ProviderError():
@@ -70,13 +79,18 @@ def judge(error: BaseException, *, failures: int, retry: Sequence[float], now: d
     return _again("error", "unexpected", _trace(error), failures, retry, now)
 
 
+CANCELLED_BEFORE_RUN = Verdict("cancelled", "cancelled", "cancelled", burns=False)
+
+
 def crashed(*, failures: int, retry: Sequence[float], now: datetime | None = None) -> Verdict:
     """Decide about a job whose worker died. Once more at once; a job that keeps killing workers is set aside."""
     moment = now or datetime.now(UTC)
     detail = "the worker died or was cut off while it ran this job"
     if failures >= len(retry):
         return Verdict("failed", "crashed", "worker_died", detail=detail)
-    return Verdict("scheduled", "crashed", "worker_died", run_at=moment, waiting_for="recovered", detail=detail)
+    return Verdict(
+        "scheduled", "crashed", "worker_died", run_at=moment, waiting_for="recovered", detail=detail
+    )
 
 
 def _later(outcome: str, code: str, until: datetime, detail: str) -> Verdict:
@@ -97,7 +111,9 @@ def _again(
     if failures >= len(retry):
         return Verdict("failed", outcome, code, detail=detail, fields=fields)
     run_at = now + timedelta(seconds=retry[failures] if delay is None else delay)
-    return Verdict("scheduled", outcome, code, run_at=run_at, waiting_for="retry", detail=detail, fields=fields)
+    return Verdict(
+        "scheduled", outcome, code, run_at=run_at, waiting_for="retry", detail=detail, fields=fields
+    )
 
 
 def _trace(error: BaseException) -> str:

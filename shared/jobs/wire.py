@@ -52,10 +52,17 @@ class Publication:
     headers: dict[str, Any] | None = None
 
 
-def encode_dispatch(actor_name: str, jobs: Sequence[tuple[uuid.UUID, int]]) -> bytes:
-    """Return the body of a message that announces these jobs."""
-    listed = [[str(job), dispatch] for job, dispatch in jobs]
-    return json.dumps({"actor": actor_name, "jobs": listed}, separators=(",", ":")).encode()
+def encode_dispatch(
+    actor_name: str, jobs: Sequence[tuple[uuid.UUID, int]], *, careful: bool = False
+) -> bytes:
+    """Return the body of a message that announces these jobs.
+
+    `careful` jobs were handed out before and never claimed; they are run as if the message came back.
+    """
+    body: dict[str, Any] = {"actor": actor_name, "jobs": [[str(job), dispatch] for job, dispatch in jobs]}
+    if careful:
+        body["careful"] = True
+    return json.dumps(body, separators=(",", ":")).encode()
 
 
 def decode(queue_name: str, body: bytes, *, redelivered: bool) -> dramatiq.Message[Any]:
@@ -81,7 +88,7 @@ def decode(queue_name: str, body: bytes, *, redelivered: bool) -> dramatiq.Messa
         return dramatiq.Message(
             queue_name=queue_name,
             actor_name=content["actor"],
-            args=(Dispatch(jobs, redelivered),),
+            args=(Dispatch(jobs, redelivered or bool(content.get("careful"))),),
             kwargs={},
             options={},
             message_id=str(jobs[0][0]),

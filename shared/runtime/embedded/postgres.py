@@ -124,10 +124,10 @@ class EmbeddedPostgres:
             if not (self._cluster / "PG_VERSION").exists():
                 self._create_cluster(binaries)
             if self._socket_dir is None:
-                self._socket_dir = _make_socket_dir(self._account)
+                self._socket_dir = _make_socket_dir(self._home / "socket", self._account)
             self._run(binaries, self._socket_dir)
         except BaseException:
-            self._release()
+            self.close()
             raise
 
     def stop(self) -> None:
@@ -418,17 +418,25 @@ def _open_for_reading(root: Path) -> None:
                 path.chmod(0o755 if executable else 0o644)
 
 
-def _make_socket_dir(account: Account | None) -> Path:
+def _make_socket_dir(preferred: Path, account: Account | None) -> Path:
     """A private directory with a name short enough for a socket in it, which the server's user can reach."""
+    if _fits(preferred):
+        preferred.mkdir(mode=0o700, exist_ok=True)
+        if account:
+            account.own(preferred)
+        return preferred
     for parent in (None, "/tmp", "/var/tmp"):  # noqa: S108 (mkdtemp makes a private directory in it)
         directory = Path(tempfile.mkdtemp(prefix=SOCKET_PREFIX, dir=parent))
-        short = len(os.fsencode(directory / ".s.PGSQL.5432.lock")) <= LONGEST_SOCKET_PATH
-        if short and (account is None or account.can_enter(directory.parent)):
+        if _fits(directory) and (account is None or account.can_enter(directory.parent)):
             if account:
                 account.own(directory)
             return directory
         directory.rmdir()
     raise EmbeddedPostgresError("There is no directory for temporary files that PostgreSQL can reach.")
+
+
+def _fits(directory: Path) -> bool:
+    return len(os.fsencode(directory / ".s.PGSQL.5432.lock")) <= LONGEST_SOCKET_PATH
 
 
 def _stop_leftover(cluster: Path, own_socket_dir: Path | None = None) -> None:

@@ -1,0 +1,1 @@
+"""Shipping: orders, addresses, rates, labels, tracking. Shippo is its third party."""

@@ -1,0 +1,216 @@
+"""Picking what to hand out next: fair between tenants, by priority, within a small window.
+
+RabbitMQ holds only about as much as the workers can start at once; the backlog stays in the table, where
+it can be seen, reordered, paused and cancelled, and where a tenant with a hundred thousand rows stands in
+its own line. Within a priority, places go to the tenant with the fewest in flight.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from heapq import heapify, heappop, heappush
+from typing import Any
+
+from sqlalchemy import Connection
+
+__all__ = ["Gates", "Picked", "QueueLimits", "in_flight", "lines", "next_due", "pick_queue"]
+
+WEIGHT = 25
+"""What a leased job weighs in a window; a transactional one weighs 1, since that many share a message."""
+
+_LINES = """
+WITH RECURSIVE line AS (
+    (SELECT priority, tenant_id FROM jobs WHERE state = 'scheduled' AND queue = %(queue)s
+     ORDER BY priority, tenant_id LIMIT 1)
+    UNION ALL
+    SELECT following.priority, following.tenant_id
+    FROM line, LATERAL (
+        SELECT priority, tenant_id FROM jobs
+        WHERE state = 'scheduled' AND queue = %(queue)s
+          AND (priority, tenant_id) > (line.priority, line.tenant_id)
+        ORDER BY priority, tenant_id LIMIT 1
+    ) AS following
+)
+SELECT priority, tenant_id FROM line
+"""
+
+_FRONT = """
+SELECT job.id, job.tenant_id, job.actor, line.priority
+FROM unnest(%(priorities)s::smallint[], %(tenants)s::text[]) AS line(priority, tenant_id),
+LATERAL (
+    SELECT id, tenant_id, actor, run_at FROM jobs
+    WHERE state = 'scheduled' AND queue = %(queue)s AND priority = line.priority AND tenant_id = line.tenant_id
+      AND run_at <= clock_timestamp() AND actor = ANY(%(actors)s)
+    ORDER BY run_at, id LIMIT %(most)s
+) AS job
+"""
+
+_NEXT_DUE = """
+SELECT min(job.run_at)
+FROM unnest(%(priorities)s::smallint[], %(tenants)s::text[]) AS line(priority, tenant_id),
+LATERAL (
+    SELECT run_at FROM jobs
+    WHERE state = 'scheduled' AND queue = %(queue)s AND priority = line.priority AND tenant_id = line.tenant_id
+      AND run_at > clock_timestamp()
+    ORDER BY run_at LIMIT 1
+) AS job
+"""
+
+_IN_FLIGHT = """
+SELECT queue, tenant_id, actor, count(*) FROM jobs WHERE state IN ('queued', 'running') GROUP BY 1, 2, 3
+"""
+
+_HAND_OUT = """
+UPDATE jobs SET state = 'queued', dispatch = dispatch + 1, queued_at = clock_timestamp(), waiting_for = NULL,
+                updated_at = clock_timestamp()
+WHERE id = ANY(%s) AND state = 'scheduled' RETURNING id, dispatch, lost
+"""
+
+Line = tuple[int, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Picked:
+    """A job that is handed out: state `queued`, under a new dispatch number."""
+
+    id: uuid.UUID
+    tenant_id: str
+    actor: str
+    dispatch: int
+    lost: int
+
+
+@dataclass(frozen=True, slots=True)
+class QueueLimits:
+    """How much of one queue may be in flight."""
+
+    window: int
+    """In weight, see WEIGHT."""
+    per_tenant: int | None = None
+    """Jobs of one tenant, where a provider or a promise limits them."""
+
+
+@dataclass(slots=True)
+class Gates:
+    """What keeps jobs of a queue back: tenants that must wait, and those of whom one probe may go."""
+
+    shut: bool = False
+    tenants: set[str] = field(default_factory=set)
+    probe: bool = False
+    probing: set[str] = field(default_factory=set)
+
+
+def lines(connection: Connection, queue: str) -> list[Line]:
+    """Return which (priority, tenant) lines exist in a queue, by a walk over the index, not over the rows."""
+    return [(row[0], row[1]) for row in connection.exec_driver_sql(_LINES, {"queue": queue})]
+
+
+def in_flight(connection: Connection) -> dict[str, dict[str, dict[str, int]]]:
+    """Return how many jobs are queued or running, by queue, tenant and actor."""
+    found: dict[str, dict[str, dict[str, int]]] = defaultdict(lambda: defaultdict(dict))
+    for queue, tenant, actor, count in connection.exec_driver_sql(_IN_FLIGHT):
+        found[queue][tenant][actor] = count
+    return found
+
+
+def next_due(connection: Connection, queue: str, existing: Sequence[Line]) -> datetime | None:
+    """Return when the next job of a queue becomes due, None if there is none in the future."""
+    if not existing:
+        return None
+    return connection.exec_driver_sql(
+        _NEXT_DUE,
+        {
+            "queue": queue,
+            "priorities": [line[0] for line in existing],
+            "tenants": [line[1] for line in existing],
+        },
+    ).scalar()
+
+
+def pick_queue(
+    connection: Connection,
+    queue: str,
+    limits: QueueLimits,
+    gates: Gates,
+    flying: Mapping[str, Mapping[str, int]],
+    weights: Mapping[str, int],
+) -> list[Picked]:
+    """Hand out what may go from one queue, in one transaction of the caller; return it in order.
+
+    `flying` is what is in flight by tenant and actor, `weights` the weight of each actor that live workers know.
+    """
+    if gates.shut or not weights:
+        return []
+    used = sum(
+        count * weights.get(actor, WEIGHT) for actors in flying.values() for actor, count in actors.items()
+    )
+    free = limits.window - used
+    if free <= 0:
+        return []
+    existing = [line for line in lines(connection, queue) if line[1] not in gates.tenants]
+    if not existing:
+        return []
+    lightest = min(weights.values())
+    most = max(2, -(-(free // lightest) // len(existing)) + 1)
+    rows = connection.exec_driver_sql(
+        _FRONT,
+        {
+            "queue": queue,
+            "priorities": [line[0] for line in existing],
+            "tenants": [line[1] for line in existing],
+            "actors": list(weights),
+            "most": most,
+        },
+    )
+    chosen = _choose(rows, limits, gates, flying, weights, free)
+    if not chosen:
+        return []
+    handed = {
+        row[0]: (row[1], row[2]) for row in connection.exec_driver_sql(_HAND_OUT, ([c[0] for c in chosen],))
+    }
+    return [Picked(job, tenant, actor, *handed[job]) for job, tenant, actor in chosen if job in handed]
+
+
+def _choose(
+    rows: Iterable[Any],
+    limits: QueueLimits,
+    gates: Gates,
+    flying: Mapping[str, Mapping[str, int]],
+    weights: Mapping[str, int],
+    free: int,
+) -> list[tuple[uuid.UUID, str, str]]:
+    waiting: dict[int, dict[str, list[tuple[uuid.UUID, str]]]] = defaultdict(lambda: defaultdict(list))
+    for job, tenant, actor, priority in rows:
+        waiting[priority][tenant].append((job, actor))
+    counts = {tenant: sum(actors.values()) for tenant, actors in flying.items()}
+    load = {
+        tenant: sum(count * weights.get(actor, WEIGHT) for actor, count in actors.items())
+        for tenant, actors in flying.items()
+    }
+    if gates.probe:
+        # The provider may be back: one job of whoever is first finds out.
+        free, limits = min(free, 1), QueueLimits(limits.window, 1)
+        if counts:
+            return []
+    chosen: list[tuple[uuid.UUID, str, str]] = []
+    for priority in sorted(waiting):
+        turns = [(load.get(tenant, 0), tenant) for tenant in waiting[priority]]
+        heapify(turns)
+        while turns and free > 0:
+            weight_so_far, tenant = heappop(turns)
+            allowed = 1 if tenant in gates.probing else limits.per_tenant
+            if allowed is not None and counts.get(tenant, 0) >= allowed:
+                continue
+            job, actor = waiting[priority][tenant].pop(0)
+            weight = weights[actor]
+            chosen.append((job, tenant, actor))
+            free -= weight
+            counts[tenant] = counts.get(tenant, 0) + 1
+            load[tenant] = weight_so_far + weight
+            if waiting[priority][tenant]:
+                heappush(turns, (load[tenant], tenant))
+    return chosen

@@ -1,0 +1,333 @@
+"""The relay: the one that publishes.
+
+One relay per service leads, by advisory lock; the others stand by. It publishes the outbox, takes over
+the jobs of dead workers, and hands out due jobs within a small window per queue. It wakes on a hint, on
+the next due time, and twice a second all the same.
+
+A job is marked as handed out, then published, then known to be published. A crash in between is mended
+by whoever leads next: what is handed out and not yet claimed is handed out anew under a new dispatch
+number, and a message that did get through under the old one finds nothing to claim.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import psycopg
+from sqlalchemy import Connection, NullPool, create_engine
+from sqlalchemy.exc import DBAPIError
+
+from shared.context import SYSTEM, use
+from shared.db.database import SYSTEM_ROLE, Database
+from shared.events.envelope import envelope
+from shared.jobs.actor import Actor
+from shared.jobs.conclusions import Conclusions
+from shared.jobs.pick import WEIGHT, Gates, Picked, QueueLimits, in_flight, lines, next_due, pick_queue
+from shared.jobs.publisher import EXCHANGE, PublishFailed, Transport
+from shared.jobs.recovery import SUSPENDED, recover
+from shared.jobs.runner import CHUNK
+from shared.jobs.signals import RELAY
+from shared.jobs.wire import (
+    EVENTS_CONTENT_TYPE,
+    EVENTS_QUEUE,
+    JOBS_CONTENT_TYPE,
+    Publication,
+    encode_dispatch,
+)
+from shared.telemetry import get_logger, metrics
+
+__all__ = ["QueueSettings", "Relay"]
+
+_LEADER_LOCK = (0x6277, -1)
+_IDLE = 0.5
+"""Seconds after which the relay looks by itself, whatever hints came or got lost."""
+
+_RECOVER_EVERY = 0.25
+_LOST_EVERY = 5.0
+_BATCH = 500
+
+log = get_logger(__name__)
+
+_PENDING_EVENTS = """
+SELECT id, tenant_id, type, subject, sequence, data, principal, correlation_id, causation_id, traceparent, created_at
+FROM outbox WHERE published_at IS NULL ORDER BY id LIMIT %s
+"""
+
+_MARK_PUBLISHED = "UPDATE outbox SET published_at = clock_timestamp() WHERE id = ANY(%s)"
+
+_HAND_OUT_ANEW = """
+UPDATE jobs SET state = 'scheduled', waiting_for = 'handed_out_anew', lost = least(lost + 1, 100),
+                updated_at = clock_timestamp()
+WHERE id IN (SELECT id FROM jobs WHERE state = 'queued' AND queued_at < clock_timestamp() - make_interval(secs => %s * 2 ^ least(lost, 5))
+             FOR UPDATE SKIP LOCKED)
+"""
+
+_WORKERS = """
+SELECT threads, queues, actors FROM workers
+WHERE heartbeat_at > clock_timestamp() - interval '5 seconds' AND NOT draining
+"""
+
+_GATES = """
+SELECT 'paused', name, NULL, NULL FROM queues WHERE paused_at IS NOT NULL
+UNION ALL
+SELECT CASE WHEN retry_at <= clock_timestamp() THEN 'probe' ELSE 'open' END, provider, tenant_id, NULL
+FROM circuits WHERE state <> 'closed'
+UNION ALL
+SELECT 'limited', provider, tenant_id, NULL FROM rate_limits WHERE blocked_until > clock_timestamp()
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class QueueSettings:
+    """How a queue is handed out. All jobs of a queue with a `provider` depend on that third party."""
+
+    name: str
+    provider: str | None = None
+    per_tenant: int | None = None
+    concurrency: int | None = None
+
+
+class Relay:
+    """The relay of one service; `run` it in a thread or process of its own."""
+
+    def __init__(
+        self,
+        service: str,
+        database: Database,
+        transport: Transport,
+        conclusions: Conclusions,
+        actors: Mapping[str, Actor[Any, Any]],
+        queues: Sequence[QueueSettings],
+        event_types: Sequence[str] = (),
+        *,
+        suspended: float = SUSPENDED,
+    ) -> None:
+        self.service = service
+        self.database = database
+        self.transport = transport
+        self.conclusions = conclusions
+        self.actors = actors
+        self.queues = {queue.name: queue for queue in queues}
+        self.event_types = event_types
+        self.suspended = suspended
+        self.beat = lambda: None
+        """Called in each round, for a liveness probe."""
+        self._workers: tuple[float, dict[str, tuple[int, set[str]]]] = (0.0, {})
+        self._next_recovery = 0.0
+        self._next_lost = 0.0
+
+    def run(self, stop: threading.Event) -> None:
+        """Stand by, lead when it is our turn, until `stop` is set. Survives outages of database and broker."""
+        token = self.database.bind()
+        try:
+            with use(service=self.service, tenant_id=SYSTEM):
+                while not stop.is_set():
+                    try:
+                        self._lead(stop)
+                    except (psycopg.Error, DBAPIError) as error:
+                        metrics.relay_failed("database")
+                        log.warning("the relay lost the database", error=str(error)[:200])
+                    except PublishFailed as error:
+                        metrics.relay_failed("broker")
+                        log.warning("the relay lost the broker", error=str(error)[:200])
+                    except Exception:
+                        metrics.relay_failed("unexpected")
+                        log.exception("the relay failed unexpectedly and starts over")
+                    metrics.relay_leads(False)
+                    stop.wait(0.3)
+        finally:
+            self.transport.close()
+            self.database.unbind(token)
+
+    def _lead(self, stop: threading.Event) -> None:
+        with self.database.connect(role=SYSTEM_ROLE) as leadership:
+            while not self._try_lock(leadership):
+                self.beat()
+                if stop.wait(0.2):
+                    return
+            metrics.relay_leads(True)
+            leadership.execute(f"LISTEN {RELAY}".encode())
+            self.transport.prepare([*self.queues, EVENTS_QUEUE], self.event_types)
+            engine = create_engine(
+                self.database.sqlalchemy_url(),
+                poolclass=NullPool,
+                isolation_level="AUTOCOMMIT",
+                connect_args={
+                    "options": f"-c role={SYSTEM_ROLE} -c TimeZone=UTC -c lock_timeout=5s",
+                    "prepare_threshold": 2,
+                },
+            )
+            with engine.connect() as connection:
+                # Whoever led before may have marked and not published; RabbitMQ may have lost what was published.
+                connection.exec_driver_sql(_HAND_OUT_ANEW, (0,))
+                log.info("the relay leads")
+                while not stop.is_set():
+                    self.beat()
+                    busy = self.round(connection)
+                    self._wait(leadership, connection, busy)
+
+    @staticmethod
+    def _try_lock(connection: psycopg.Connection[Any]) -> bool:
+        row = connection.execute("SELECT pg_try_advisory_lock(%s, %s)", _LEADER_LOCK).fetchone()
+        return bool(row and row[0])
+
+    def round(self, connection: Connection) -> bool:
+        """Do all that is to be done now; return whether there may be more at once."""
+        events = self._publish_events(connection)
+        now = time.monotonic()
+        if now >= self._next_recovery:
+            self._next_recovery = now + _RECOVER_EVERY
+            recover(self.database, connection, self.conclusions, self.actors, suspended=self.suspended)
+        if now >= self._next_lost:
+            self._next_lost = now + _LOST_EVERY
+            lost = connection.exec_driver_sql(_HAND_OUT_ANEW, (30,)).rowcount
+            if lost:
+                log.warning("handed out anew what nobody claimed", jobs=lost)
+        self._hand_out(connection)
+        return events == _BATCH
+
+    # -- events ----------------------------------------------------------------------------------------
+
+    def _publish_events(self, connection: Connection) -> int:
+        rows = connection.exec_driver_sql(_PENDING_EVENTS, (_BATCH,)).all()
+        if not rows:
+            return 0
+        began = time.perf_counter()
+        publications = []
+        for row in rows:
+            event = envelope(self.service, row)
+            publications.append(
+                Publication(
+                    exchange=EXCHANGE,
+                    routing_key=row.type,
+                    body=json.dumps(event, separators=(",", ":")).encode(),
+                    content_type=EVENTS_CONTENT_TYPE,
+                    message_id=str(row.id),
+                    type=row.type,
+                    headers={"traceparent": row.traceparent} if row.traceparent else None,
+                )
+            )
+        self.transport.publish(publications)
+        connection.exec_driver_sql(_MARK_PUBLISHED, ([row.id for row in rows],))
+        for row in rows:
+            metrics.event_published(row.type)
+        metrics.relay_published(0, len(rows), time.perf_counter() - began)
+        return len(rows)
+
+    # -- jobs ------------------------------------------------------------------------------------------
+
+    def _hand_out(self, connection: Connection) -> None:
+        workers = self._live_workers(connection)
+        if not workers:
+            return
+        gates = self._gates(connection)
+        flying = in_flight(connection)
+        for name, settings in self.queues.items():
+            threads, known = workers.get(name, (0, set()))
+            weights = {
+                actor.actor_name: (1 if actor.job.transactional else WEIGHT)
+                for actor in self.actors.values()
+                if actor.queue_name == name and actor.actor_name in known
+            }
+            if not threads or not weights:
+                continue
+            window = 2 * threads * WEIGHT
+            if settings.concurrency is not None:
+                window = min(window, settings.concurrency * WEIGHT)
+            limits = QueueLimits(window, settings.per_tenant)
+            picked = pick_queue(
+                connection, name, limits, gates.get(name, Gates()), flying.get(name, {}), weights
+            )
+            if picked:
+                self._publish_jobs(name, picked, threads)
+
+    def _publish_jobs(self, queue: str, picked: Sequence[Picked], threads: int) -> None:
+        began = time.perf_counter()
+        groups: dict[tuple[str, bool], list[Picked]] = defaultdict(list)
+        for job in picked:
+            groups[job.actor, job.lost > 0].append(job)
+        publications = []
+        for (actor, careful), jobs in groups.items():
+            size = 1
+            if self.actors[actor].job.transactional and not careful:
+                # A chunk per thread while there is little, full chunks when there is much.
+                size = max(1, min(CHUNK, math.ceil(len(jobs) / threads)))
+            for start in range(0, len(jobs), size):
+                chunk = sorted(jobs[start : start + size], key=lambda job: job.tenant_id)
+                publications.append(
+                    Publication(
+                        exchange="",
+                        routing_key=self.transport.queue(queue),
+                        body=encode_dispatch(
+                            actor, [(job.id, job.dispatch) for job in chunk], careful=careful
+                        ),
+                        content_type=JOBS_CONTENT_TYPE,
+                        message_id=str(chunk[0].id),
+                    )
+                )
+        self.transport.publish(publications)
+        metrics.relay_published(len(picked), 0, time.perf_counter() - began)
+
+    def _live_workers(self, connection: Connection) -> dict[str, tuple[int, set[str]]]:
+        """Return, by queue, how many threads consume it and which actors they all know; looked up twice a second."""
+        read_at, found = self._workers
+        if time.monotonic() - read_at < (0.5 if found else 0.05):
+            return found
+        fresh: dict[str, tuple[int, set[str]]] = {}
+        for threads, queues, actors in connection.exec_driver_sql(_WORKERS):
+            for queue in queues:
+                count, known = fresh.get(queue, (0, None))
+                fresh[queue] = (count + threads, set(actors) if known is None else known | set(actors))
+        self._workers = (time.monotonic(), fresh)
+        return fresh
+
+    def _gates(self, connection: Connection) -> dict[str, Gates]:
+        gates: dict[str, Gates] = defaultdict(Gates)
+        for kind, name, tenant, _ in connection.exec_driver_sql(_GATES):
+            if kind == "paused":
+                gates[name].shut = True
+                continue
+            for queue in self.queues.values():
+                if queue.provider != name:
+                    continue
+                gate = gates[queue.name]
+                if kind == "probe":
+                    if tenant == "*":
+                        gate.probe = True
+                    else:
+                        gate.probing.add(tenant)
+                elif tenant == "*":
+                    gate.shut = True
+                else:
+                    gate.tenants.add(tenant)
+        return gates
+
+    # -- waiting ---------------------------------------------------------------------------------------
+
+    def _wait(self, leadership: psycopg.Connection[Any], connection: Connection, busy: bool) -> None:
+        if busy:
+            return
+        if self._drain(leadership, 0):
+            # Under load hints come all the time; a breath in between lets each round do more.
+            time.sleep(0.002)
+            return
+        timeout = _IDLE
+        now = datetime.now(UTC)
+        for name in self.queues:
+            due = next_due(connection, name, lines(connection, name))
+            if due is not None:
+                timeout = min(timeout, max(0.0, (due - now).total_seconds()))
+        self._drain(leadership, timeout)
+
+    @staticmethod
+    def _drain(leadership: psycopg.Connection[Any], timeout: float) -> bool:
+        """Wait for a hint; take all that have come; return whether there was one."""
+        return any(True for _ in leadership.notifies(timeout=timeout, stop_after=1))

@@ -1,0 +1,250 @@
+"""Building a service: from its definition and the settings to what runs. The one composition root.
+
+The broker comes first, then the actors are bound to it; and what is wired wrong is found here, before
+anything is ready: a schedule that never fires, an actor on a queue that nobody declared.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import dramatiq
+from dramatiq.middleware import Middleware, MiddlewareError
+from flask import Flask
+from sqlalchemy import text
+
+from shared.db.database import Database
+from shared.db.migrate import is_current
+from shared.jobs import signals
+from shared.jobs.actor import Actor
+from shared.jobs.broker import EmbeddedBroker, EmbeddedHub, JobBroker, RabbitBroker
+from shared.jobs.conclusions import Conclusions
+from shared.jobs.handlers import receive
+from shared.jobs.liveness import Liveness
+from shared.jobs.publisher import EmbeddedTransport, RabbitTransport, Transport
+from shared.jobs.relay import QueueSettings, Relay
+from shared.jobs.runner import Runner
+from shared.jobs.schedules import Scheduler
+from shared.jobs.wire import EVENTS_ACTOR, EVENTS_QUEUE, Delivery
+from shared.runtime.secrets import Secrets
+from shared.runtime.service import Service
+from shared.runtime.settings import Settings
+from shared.telemetry import get_logger
+from shared.web import WebSettings, create_app
+
+__all__ = ["App", "WiringError", "build"]
+
+log = get_logger(__name__)
+
+_RELEASE = """
+UPDATE jobs SET state = 'scheduled', runs = runs - 1, dispatch = dispatch + 1, waiting_for = 'shutdown',
+                run_at = clock_timestamp(), updated_at = clock_timestamp()
+WHERE worker_id = :worker AND state = 'running'
+"""
+
+
+class WiringError(Exception):
+    """The service is put together wrong; the message lists what, and how to mend it."""
+
+
+def build(
+    service: Service,
+    settings: Settings,
+    *,
+    hub: EmbeddedHub | None = None,
+    database_url: str | None = None,
+    secrets: Secrets | None = None,
+) -> App:
+    """Build a service. Without a broker in the settings it consumes from `hub`, in this process.
+
+    Raises WiringError for what can never work.
+    """
+    database = Database(
+        database_url or settings.database(service.name), pool_size=settings.worker_threads + 4
+    )
+    broker: JobBroker
+    transport: Transport
+    if settings.broker_url is not None:
+        broker = RabbitBroker(service.name, settings.broker_url)
+        transport = RabbitTransport(broker)
+    else:
+        embedded = broker = EmbeddedBroker(service.name, hub or EmbeddedHub())
+        transport = EmbeddedTransport(service.name, embedded.hub)
+    actors = {declared.actor_name: declared for declared in service.actors()}
+    queues = _queues(service, actors)
+    _check(service, actors, queues)
+    return App(
+        service=service,
+        settings=settings,
+        database=database,
+        broker=broker,
+        transport=transport,
+        actors=actors,
+        handlers=service.handlers(),
+        queues=queues,
+        secrets=secrets or Secrets.from_settings(settings),
+    )
+
+
+def _queues(service: Service, actors: Mapping[str, Actor[Any, Any]]) -> list[QueueSettings]:
+    declared = {queue.name: queue for queue in service.queues}
+    for name in ("default", "handlers"):
+        declared.setdefault(name, QueueSettings(name))
+    return list(declared.values())
+
+
+def _check(service: Service, actors: Mapping[str, Actor[Any, Any]], queues: list[QueueSettings]) -> None:
+    names = {queue.name for queue in queues}
+    problems = [
+        f"{actor.actor_name}: its queue {actor.queue_name!r} is not among the queues of services/{service.name}/service.py"
+        for actor in actors.values()
+        if actor.queue_name not in names
+    ]
+    if len(service.actors()) != len(actors):
+        problems.append("two actors have the same name")
+    if problems:
+        raise WiringError("\n".join(problems))
+
+
+@dataclass
+class App:
+    """A built service; its parts are started by the command line, the embedded group, or a test."""
+
+    service: Service
+    settings: Settings
+    database: Database
+    broker: JobBroker
+    transport: Transport
+    actors: dict[str, Actor[Any, Any]]
+    handlers: dict[str, list[Actor[Any, Any]]]
+    queues: list[QueueSettings]
+    secrets: Secrets
+
+    def __post_init__(self) -> None:
+        self.version = _version()
+        failures = self.service.failures()
+        self.conclusions = Conclusions(
+            self.service.name, self.database, failures, retry_scale=self.settings.retry_scale
+        )
+        for declared in self.actors.values():
+            declared.bind(self.broker)
+        for queue in self.queues:
+            self.broker.declare_queue(queue.name)
+        self.broker.declare_actor(_Receiver(self))  # type: ignore[arg-type]
+        self.liveness = Liveness(
+            self.database,
+            threads=self.settings.worker_threads,
+            queues=[queue.name for queue in self.queues],
+            actors=list(self.actors),
+            version=self.version,
+        )
+        self.runner = self.broker.runner = Runner(
+            self.service.name,
+            self.database,
+            self.liveness,
+            failures=failures,
+            retry_scale=self.settings.retry_scale,
+        )
+        self.broker.add_middleware(_Lifecycle(self))
+
+    def relay(self) -> Relay:
+        """Return the relay of this service, to be run in a thread or process."""
+        return Relay(
+            self.service.name,
+            self.database,
+            self.transport,
+            self.conclusions,
+            self.actors,
+            self.queues,
+            event_types=list(self.handlers),
+            suspended=self.settings.suspended_seconds,
+        )
+
+    def scheduler(self) -> Scheduler:
+        """Return the scheduler of this service, to be run in a thread or process."""
+        return Scheduler(self.service.name, self.database, list(self.actors.values()))
+
+    def worker(self) -> dramatiq.Worker:
+        """Return a Dramatiq worker for this process; not started."""
+        return dramatiq.Worker(self.broker, worker_threads=self.settings.worker_threads, worker_timeout=200)
+
+    def web(self, *, jwks: dict[str, Any] | None = None) -> Flask:
+        """Return the Flask app: the service's operations and those of its jobs."""
+        from shared.web import jobs_api
+
+        app = create_app(
+            [*self.service.apis(), jobs_api.api(self.service.name, self.service.failures())],
+            self.database,
+            WebSettings(
+                cursor_secret=self.secrets.cursor_key,
+                jwks=jwks or self.secrets.jwks,
+                threads=self.settings.web_threads,
+                title=self.service.title,
+            ),
+            migrations=self.migrated,
+        )
+        signals.start(app.extensions["backroom"].database)
+        return app
+
+    def migrated(self) -> bool:
+        """Whether the database stands at the heads that this code knows."""
+        return is_current(self.database.url, self.service.migrations())
+
+
+class _Receiver:
+    """The actor behind the queue of events: writes a job per handler."""
+
+    def __init__(self, app: App) -> None:
+        self.actor_name = EVENTS_ACTOR
+        self.queue_name = EVENTS_QUEUE
+        self.priority = 0
+        self.options: dict[str, Any] = {}
+        self._app = app
+
+    def __call__(self, delivery: Delivery) -> None:
+        token = self._app.database.bind()
+        try:
+            self._app.runner.guarded(delivery, lambda: receive(self._app.handlers, delivery))
+        finally:
+            self._app.database.unbind(token)
+
+
+class _Lifecycle(Middleware):
+    """Ties the life of Dramatiq's worker to the liveness of ours."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+
+    def before_worker_boot(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
+        # As many messages at hand as threads, and no more: what waits in a worker is in nobody's line.
+        worker.queue_prefetch = max(2, worker.worker_threads)
+        self._app.liveness.set_threads(worker.worker_threads)
+        signals.start(self._app.database)
+        try:
+            self._app.liveness.start()
+        except RuntimeError as error:
+            raise MiddlewareError(str(error)) from error
+
+    def before_worker_shutdown(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
+        self._app.liveness.drain()
+        self._app.runner.stopping.set()
+
+    def after_worker_shutdown(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
+        # What is still running had its time; a deploy is no failure of the job, so it burns no attempt.
+        try:
+            with self._app.database.system.begin() as connection:
+                connection.execute(text(_RELEASE), {"worker": self._app.liveness.worker_id})
+        except Exception:
+            log.exception("what still ran could not be handed back; recovery will")
+        self._app.liveness.stop()
+
+
+def _version() -> str:
+    try:
+        return os.environ.get("BACKROOM_VERSION") or version("backroom")
+    except PackageNotFoundError:
+        return "0"

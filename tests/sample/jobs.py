@@ -1,0 +1,94 @@
+"""Jobs for tests. Each records its effect as a row of `done`, so that a doubled effect is two rows."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from typing import Any
+
+from sqlalchemy import text
+
+from shared.context import current
+from shared.db import unit_of_work
+from shared.jobs import GiveUp, Retry, Skip, Snooze, actor, completion, current_job, fan_out
+from shared.jobs.verdict import Verdict
+
+
+def record(key: str) -> None:
+    """Write the effect in the open unit of work, or in one of its own."""
+    with unit_of_work() as session:
+        session.execute(
+            text("INSERT INTO done (tenant_id, key, attempt) VALUES (:tenant, :key, :attempt)"),
+            {"tenant": current().tenant_id, "key": key, "attempt": current().attempt},
+        )
+
+
+@actor(queue_name="work", transactional=True)
+def write(key: str) -> None:
+    record(key)
+
+
+@actor(queue_name="calls", retry=(0.2, 0.4, 0.6))
+def lease(key: str, seconds: float = 0.0) -> dict[str, str]:
+    time.sleep(seconds)
+    with completion({"key": key}):
+        record(key)
+    return {"key": key}
+
+
+@actor(queue_name="work", transactional=True, retry=(0.2, 0.4, 0.6))
+def fail_times(key: str, times: int) -> None:
+    record(key)
+    if current().attempt is not None and current().attempt <= times:  # type: ignore[operator]
+        raise Retry("not_yet", "as the test wants it")
+
+
+@actor(queue_name="calls", retry=(0.2, 0.4, 0.6), unique="key", subject="Lesson {key}")
+def call_fails(key: str, code: str = "broken") -> None:
+    raise Retry(code, "as the test wants it")
+
+
+@call_fails.failed
+def note_failure(verdict: Verdict, key: str, code: str = "broken") -> None:
+    record(f"failed:{key}:{verdict.state}")
+
+
+@actor(queue_name="calls")
+def refuse(key: str) -> None:
+    raise GiveUp("address_rejected", "no such street")
+
+
+@actor(queue_name="work", transactional=True)
+def skip(key: str) -> None:
+    raise Skip("already_done")
+
+
+@actor(queue_name="calls")
+def snooze_once(key: str) -> None:
+    with unit_of_work() as session:
+        seen = session.execute(text("SELECT count(*) FROM done WHERE key = :key"), {"key": key}).scalar()
+    if not seen:
+        record(key)
+        raise Snooze("later", delay=0.3)
+
+
+@actor(queue_name="work", transactional=True, retry=(0.1, 0.1, 0.1))
+def kill_worker(key: str) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@actor(queue_name="default", retry=(0.2, 0.4, 0.6))
+def slices(key: str, total: int) -> dict[str, int]:
+    job = current_job()
+    for number in range(job.checkpoint.get("number", 0), total):
+        with unit_of_work():
+            record(f"{key}:{number}")
+            job.progress(number + 1, total, unit="pieces", checkpoint={"number": number + 1})
+        job.breathe()
+    return {"pieces": total}
+
+
+@actor(queue_name="default")
+def many(keys: list[str]) -> dict[str, Any]:
+    return fan_out(write, [{"key": key} for key in keys], unit="keys")
