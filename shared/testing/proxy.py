@@ -50,6 +50,7 @@ class TcpProxy:
         self._selector = selectors.DefaultSelector()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._listener.setblocking(False)
+        self._port = int(self._listener.getsockname()[1])
         self._wake_read, self._wake_write = socket.socketpair()
         self._wake_read.setblocking(False)
         self._orders: list[tuple[Callable[[], int], Future[int]]] = []
@@ -65,7 +66,7 @@ class TcpProxy:
     @property
     def port(self) -> int:
         """The loopback port that the proxy listens on."""
-        return int(self._listener.getsockname()[1])
+        return self._port
 
     @property
     def url(self) -> str:
