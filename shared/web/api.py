@@ -27,7 +27,7 @@ import flask
 from pydantic import BaseModel, TypeAdapter
 
 from shared.web.auth import check_roles
-from shared.web.jobs_view import JobView
+from shared.web.jobs_view import Explain, JobView
 from shared.web.problems import Problem
 
 __all__ = ["Answer", "Api", "Idempotency", "Operation"]
@@ -123,6 +123,8 @@ class Api:
         self.name = name
         self.description = description
         self.operations: list[Operation] = []
+        self.explain: Explain | None = None
+        """How the failures of the service's jobs are put into words; the jobs' own api brings it."""
 
     def get(self, path: str, **options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         """Declare a GET; see `operation`."""
@@ -198,9 +200,7 @@ class Api:
                 returned = None
             elif returned is None and status == HTTPStatus.ACCEPTED and answer is None:
                 returned = JobView  # what `accepted` answers
-            default_types = (
-                ("application/json",) if body is not None and body not in (bytes, BinaryIO) else ()
-            )
+            default_types = ("application/json",) if body is not None and body not in (bytes, BinaryIO) else ()
             self.operations.append(
                 Operation(
                     method=method,

@@ -26,13 +26,15 @@ from shared.outbound.guard import install_guard
 from shared.telemetry.metrics import REGISTRY
 from shared.telemetry.traces import inject, request_span
 from shared.web import problems, rule
-from shared.web.api import Api, Operation
+from shared.web.api import Api
 from shared.web.auth import Authenticator, TokenVerifier
 from shared.web.dispatch import view_of
 from shared.web.errors import problem_of
 from shared.web.exchange import ENVIRON_KEY, Exchange, exchange
 from shared.web.health import Check, Health
 from shared.web.openapi import document
+from shared.web.prefer import Waiters
+from shared.web.sse import Hub
 
 __all__ = ["Runtime", "WebSettings", "create_app", "runtime"]
 
@@ -78,23 +80,20 @@ class WebSettings:
 class Runtime:
     """What belongs to one app: found under `app.extensions["backroom"]` and by `runtime()`."""
 
-    def __init__(
-        self,
-        service: str,
-        database: Database,
-        settings: WebSettings,
-        operations: Sequence[Operation],
-        health: Health,
-    ) -> None:
-        self.service = service
+    def __init__(self, apis: Sequence[Api], database: Database, settings: WebSettings, health: Health) -> None:
+        self.service = apis[0].name
         self.database = database
         self.settings = settings
-        self.operations = operations
+        self.operations = [operation for api in apis for operation in api.operations]
         self.health = health
+        self.explain = next((api.explain for api in apis if api.explain is not None), None)
+        self.hub = Hub(database, max_streams=settings.max_streams)
+        self.waiters = Waiters(settings.max_waiters)
 
     def drain(self) -> None:
         """Be not ready from now on, and end what would keep the server from stopping."""
         self.health.drain()
+        self.hub.stop()
 
     def close(self) -> None:
         """Release what the app holds. The app cannot serve afterwards."""
@@ -124,13 +123,12 @@ def create_app(
     Raises ValueError when two operations share a method and path.
     """
     apis = [apis] if isinstance(apis, Api) else list(apis)
-    operations = [operation for api in apis for operation in api.operations]
     authenticate = authenticator or TokenVerifier(settings.jwks)
     own = Database(database.url, pool_size=settings.threads, statement_timeout=rule.MAX_SECONDS)
     health = Health(own, migrations=migrations, checks=checks)
 
     app = Flask(apis[0].name, static_folder=None)
-    app.extensions["backroom"] = Runtime(apis[0].name, own, settings, operations, health)
+    here = app.extensions["backroom"] = Runtime(apis, own, settings, health)
     app.config["PROPAGATE_EXCEPTIONS"] = False
     app.url_map.merge_slashes = False  # a redirect would be an answer that nobody declared
     app.url_map.converters["int"] = _Int64
@@ -138,7 +136,7 @@ def create_app(
     app.after_request(_complete)
 
     seen: set[tuple[str, str]] = set()
-    for operation in operations:
+    for operation in here.operations:
         if (operation.method, operation.path) in seen:
             raise ValueError(f"{operation.method} {operation.path} is declared twice")
         seen.add((operation.method, operation.path))
@@ -152,7 +150,7 @@ def create_app(
     _add_own_routes(app, apis, health)
     rule.install()
     install_guard()
-    app.wsgi_app = _Pipeline(app.wsgi_app, app.extensions["backroom"])  # type: ignore[method-assign]
+    app.wsgi_app = _Pipeline(app.wsgi_app, here)  # type: ignore[method-assign]
     return app
 
 

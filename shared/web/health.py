@@ -73,9 +73,7 @@ class Health:
 def _answer(results: list[tuple[str, bool]]) -> flask.Response:
     good = all(passed for _, passed in results)
     if "verbose" in flask.request.args or not good:
-        lines = [
-            f"[{'+' if passed else '-'}]{name} {'ok' if passed else 'failed'}" for name, passed in results
-        ]
+        lines = [f"[{'+' if passed else '-'}]{name} {'ok' if passed else 'failed'}" for name, passed in results]
         body = "\n".join([*lines, "ready" if good else "not ready", ""])
     else:
         body = "ok\n"

@@ -94,9 +94,7 @@ def key_of(request: flask.Request, operation: Operation) -> str | None:
         return re.sub(r'\\(["\\])', r"\1", quoted[1])
     if _BARE.fullmatch(header) is None:
         raise BadRequest(
-            errors=[
-                FieldError(pointer=f"header:{HEADER}", detail="Send 1 to 255 printable ASCII characters.")
-            ]
+            errors=[FieldError(pointer=f"header:{HEADER}", detail="Send 1 to 255 printable ASCII characters.")]
         )
     return header
 
@@ -119,9 +117,7 @@ def once(
             if rendered.status >= 400:
                 raise _Refused(rendered)
             session.flush()
-            connection.exec_driver_sql(
-                _STORE, (rendered.status, json.dumps(rendered.headers), rendered.body, *scope)
-            )
+            connection.exec_driver_sql(_STORE, (rendered.status, json.dumps(rendered.headers), rendered.body, *scope))
             return False, rendered
     except _Refused as refused:
         return False, refused.rendered

@@ -47,9 +47,7 @@ class JobView(BaseModel):
     model_config = ConfigDict(title="Job")
 
     id: UUID
-    state: str = Field(
-        description="`scheduled`, `queued`, `running`; then `succeeded`, `failed` or `cancelled`."
-    )
+    state: str = Field(description="`scheduled`, `queued`, `running`; then `succeeded`, `failed` or `cancelled`.")
     done: bool = Field(description="Whether the state is final.")
     actor: str = Field(description="What kind of job it is.")
     queue: str
@@ -58,9 +56,7 @@ class JobView(BaseModel):
     progress: Progress | None = None
     result: Any = Field(None, description="What it brought, when it succeeded.")
     error: FailureView | None = Field(None, description="Why it failed, when it failed for good.")
-    last_failure: FailureView | None = Field(
-        None, description="Why the last run failed, while another try is due."
-    )
+    last_failure: FailureView | None = Field(None, description="Why the last run failed, while another try is due.")
     attempts: int = Field(description="Runs so far.")
     next_run_at: datetime | None = Field(None, description="When it is due, while it waits.")
     cancel_requested: bool = False

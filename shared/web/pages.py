@@ -39,9 +39,7 @@ _SIGNATURE: Final = 16  # bytes of HMAC-SHA256 that are kept: a forger has one t
 class PageQuery(BaseModel):
     """The query parameters of every list; subclass it to add filters."""
 
-    cursor: str | None = Field(
-        None, max_length=1000, description="Where to go on: `next_cursor` of the page before."
-    )
+    cursor: str | None = Field(None, max_length=1000, description="Where to go on: `next_cursor` of the page before.")
     limit: int = Field(50, ge=1, le=200, description="How many items at most.")
 
 
@@ -49,9 +47,7 @@ class Page(BaseModel, Generic[T]):
     """One page of a list."""
 
     items: list[T]
-    next_cursor: str | None = Field(
-        None, description="Send it as `cursor` for what follows; null at the end."
-    )
+    next_cursor: str | None = Field(None, description="Send it as `cursor` for what follows; null at the end.")
 
 
 def paginate(
@@ -93,9 +89,7 @@ def _seal(values: list[Any]) -> str:
 
 
 def _open(cursor: str, keys: Sequence[InstrumentedAttribute[Any]]) -> list[Any]:
-    refused = BadRequest(
-        errors=[FieldError(pointer="query:cursor", detail="This cursor is not of this list.")]
-    )
+    refused = BadRequest(errors=[FieldError(pointer="query:cursor", detail="This cursor is not of this list.")])
     try:
         sealed = base64.b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4), b"-_", validate=True)
     except ValueError:
@@ -108,8 +102,7 @@ def _open(cursor: str, keys: Sequence[InstrumentedAttribute[Any]]) -> list[Any]:
         raise refused  # an older version of us ordered the list by other columns
     try:
         return [
-            TypeAdapter(key.type.python_type).validate_python(value)
-            for key, value in zip(keys, values, strict=True)
+            TypeAdapter(key.type.python_type).validate_python(value) for key, value in zip(keys, values, strict=True)
         ]
     except ValidationError:
         raise refused from None

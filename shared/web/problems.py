@@ -153,9 +153,7 @@ class Problem(Exception):
 
     def response(self) -> flask.Response:
         """The answer itself."""
-        response = flask.Response(
-            flask.json.dumps(self.document()), status=self.status, content_type=MEDIA_TYPE
-        )
+        response = flask.Response(flask.json.dumps(self.document()), status=self.status, content_type=MEDIA_TYPE)
         response.headers.update(self.headers)
         return response
 

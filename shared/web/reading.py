@@ -84,9 +84,7 @@ def body_reader(operation: Operation) -> Callable[[flask.Request], Body]:
         check(request)
         raw = _bytes(request)
         if not raw:
-            raise BadRequest(
-                "The request needs a body.", errors=[FieldError(pointer="", detail="It is empty.")]
-            )
+            raise BadRequest("The request needs a body.", errors=[FieldError(pointer="", detail="It is empty.")])
         if _SUSPICIOUS.search(raw):
             _look_closely(raw)
         try:
@@ -109,20 +107,14 @@ def query_reader(model: type[BaseModel] | None) -> Callable[[flask.Request], Any
     def read(request: flask.Request) -> BaseModel:
         given = request.args
         values: dict[str, Any] = {
-            name: given.getlist(name) if many else given[name]
-            for name, many in several.items()
-            if name in given
+            name: given.getlist(name) if many else given[name] for name, many in several.items() if name in given
         }
-        if "\x00" in request.args.to_dict(flat=False).__repr__() or "%00" in request.query_string.decode(
-            "latin-1"
-        ):
+        if "\x00" in request.args.to_dict(flat=False).__repr__() or "%00" in request.query_string.decode("latin-1"):
             raise BadRequest("The query holds a NUL character.")
         try:
             return model.model_validate(values)
         except ValidationError as error:
-            raise BadRequest(
-                errors=_errors(error, lambda where: f"query:{where[0]}" if where else "query:")
-            ) from None
+            raise BadRequest(errors=_errors(error, lambda where: f"query:{where[0]}" if where else "query:")) from None
 
     return read
 

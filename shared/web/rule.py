@@ -18,6 +18,7 @@ from typing import Any, Final
 from sqlalchemy import Engine, event
 from sqlalchemy.orm import Session
 
+from shared.db.database import commit_checks
 from shared.telemetry.logs import get_logger
 from shared.web.problems import RuleTooLong, RuleTooManyRecords
 
@@ -44,6 +45,16 @@ class _Meter:
         self.deadline = deadline
         self.records = 0
 
+    def check(self, session: Session) -> None:
+        """Before a commit: raise if the time is over or too much was written."""
+        session.flush()  # what the flush writes counts too, and takes its time
+        if self.records > MAX_RECORDS:  # somebody has swallowed the exception
+            raise RuleTooManyRecords(max_records=MAX_RECORDS)
+        over = 0.0 if self.deadline is None else time.monotonic() - self.deadline
+        if over > 0:
+            log.error("rule_too_long", route=self.route, seconds=round(MAX_SECONDS + over, 3), limit=MAX_SECONDS)
+            raise RuleTooLong(f"A request has {MAX_SECONDS:g} seconds; this one took longer and was undone.")
+
 
 _meter: ContextVar[_Meter | None] = ContextVar("backroom_rule", default=None)
 
@@ -52,10 +63,11 @@ _meter: ContextVar[_Meter | None] = ContextVar("backroom_rule", default=None)
 def enforce(route: str, *, timed: bool = True) -> Iterator[None]:
     """Hold everything inside to the Rule. `route` names the operation in the log."""
     meter = _Meter(route, time.monotonic() + MAX_SECONDS if timed else None)
-    token = _meter.set(meter)
+    token, checks = _meter.set(meter), commit_checks.set((*commit_checks.get(), meter.check))
     try:
         yield
     finally:
+        commit_checks.reset(checks)
         _meter.reset(token)
 
 
@@ -71,18 +83,15 @@ def unlimited_time() -> Iterator[None]:
 
 
 def install() -> None:
-    """Listen to all sessions and engines of the process. Doing it twice is the same as once.
+    """Listen to all engines of the process. Doing it twice is the same as once.
 
-    Outside of `enforce` the listeners cost one look-up per statement.
+    Outside of `enforce` the listener costs one look-up per statement.
     """
     if not event.contains(Engine, "after_cursor_execute", _count):
         event.listen(Engine, "after_cursor_execute", _count)
-        event.listen(Session, "before_commit", _check_before_commit)
 
 
-def _count(
-    _connection: Any, cursor: Any, _statement: str, _parameters: Any, _context: Any, _executemany: bool
-) -> None:
+def _count(_connection: Any, cursor: Any, _statement: str, _parameters: Any, _context: Any, _executemany: bool) -> None:
     meter = _meter.get()
     if meter is None:
         return
@@ -97,16 +106,3 @@ def _count(
             f"A request may change {MAX_RECORDS} records; this one was about to change more.",
             max_records=MAX_RECORDS,
         )
-
-
-def _check_before_commit(session: Session) -> None:
-    meter = _meter.get()
-    if meter is None:
-        return
-    session.flush()  # what the flush writes counts too, and takes its time
-    if meter.records > MAX_RECORDS:  # somebody has swallowed the exception
-        raise RuleTooManyRecords(max_records=MAX_RECORDS)
-    if meter.deadline is not None and time.monotonic() > meter.deadline:
-        over = time.monotonic() - meter.deadline
-        log.error("rule_too_long", route=meter.route, seconds=round(MAX_SECONDS + over, 3), limit=MAX_SECONDS)
-        raise RuleTooLong(f"A request has {MAX_SECONDS:g} seconds; this one took longer and was undone.")

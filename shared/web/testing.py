@@ -53,9 +53,7 @@ class Client:
 
     def of(self, tenant_id: str) -> Client:
         """Return a client in the same role of another tenant."""
-        return Client(
-            self.app, self.signer, tenant_id=tenant_id, principal=self.principal, role=self.role_name
-        )
+        return Client(self.app, self.signer, tenant_id=tenant_id, principal=self.principal, role=self.role_name)
 
     def stranger(self, token: str = "") -> Client:
         """Return a client which sends this token, or none."""

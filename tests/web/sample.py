@@ -87,9 +87,7 @@ class ThingBroken(Conflict):
 api = Api("sample", description="Things on a shelf.")
 
 
-@api.post(
-    "/v1/things", role=("owner", "manager"), status=201, examples={"body": {"name": "Box", "weight": 3}}
-)
+@api.post("/v1/things", role=("owner", "manager"), status=201, examples={"body": {"name": "Box", "weight": 3}})
 def create_thing(body: NewThing) -> Answer[ThingView]:
     """Put a thing on the shelf.
 
@@ -145,9 +143,7 @@ def remove_thing(thing_id: UUID) -> None:
         session.delete(_find(session, thing_id))
 
 
-@api.post(
-    "/v1/things/<uuid:thing_id>/drop", idempotency="required", status=202, raises=(NotFound, ThingBroken)
-)
+@api.post("/v1/things/<uuid:thing_id>/drop", idempotency="required", status=202, raises=(NotFound, ThingBroken))
 def drop_thing(thing_id: UUID) -> Answer[ThingView]:
     """Drop a thing. It leaves a dented twin; heavy ones break."""
     with unit_of_work() as session:
@@ -217,9 +213,7 @@ class Count(BaseModel):
 @unruly.post("/v1/unruly/many", hidden=True)
 def many(body: Count) -> Size:
     with unit_of_work() as session:
-        rows = [
-            {"id": uuid.uuid4(), "tenant_id": "acme", "name": "many", "weight": n} for n in range(body.count)
-        ]
+        rows = [{"id": uuid.uuid4(), "tenant_id": "acme", "name": "many", "weight": n} for n in range(body.count)]
         if body.how == "orm":
             session.add_all(Thing(**row) for row in rows)
         elif body.how == "bulk":
