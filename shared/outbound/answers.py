@@ -113,9 +113,7 @@ def retry_after(headers: Mapping[str, str], *, now: datetime | None = None) -> f
             except ValueError:
                 moment = None
             if moment is not None:
-                seconds = (
-                    moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-                ).timestamp() - now.timestamp()
+                seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() - now.timestamp()
     if seconds is None and (given := headers.get("X-RateLimit-Reset")):
         seconds = _number(given)
         if seconds is not None and seconds > 1e9:

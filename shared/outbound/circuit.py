@@ -59,9 +59,7 @@ class CircuitSettings:
 
 
 class OnOpen(Protocol):
-    def __call__(
-        self, session: Session, *, provider: str, tenant_id: str, last_error: str, waiting: int
-    ) -> None: ...
+    def __call__(self, session: Session, *, provider: str, tenant_id: str, last_error: str, waiting: int) -> None: ...
 
 
 class OnClose(Protocol):
@@ -145,9 +143,7 @@ class CircuitBreaker:
             if row.state == "closed":
                 return
             if self.on_close is not None:
-                self.on_close(
-                    session, provider=ticket.provider, tenant_id=ticket.tenant_id, opened_at=row.opened_at
-                )
+                self.on_close(session, provider=ticket.provider, tenant_id=ticket.tenant_id, opened_at=row.opened_at)
         log.info("circuit_closed", provider=ticket.provider, circuit_tenant=ticket.tenant_id)
 
     def _failed(self, ticket: Ticket, error: ProviderError) -> None:
@@ -200,9 +196,7 @@ class CircuitBreaker:
                     last_error=str(error),
                 )
         if opened:
-            log.warning(
-                "circuit_opened", provider=ticket.provider, circuit_tenant=ticket.tenant_id, error=str(error)
-            )
+            log.warning("circuit_opened", provider=ticket.provider, circuit_tenant=ticket.tenant_id, error=str(error))
 
     def _opened(self, session: Session, ticket: Ticket, error: ProviderError) -> None:
         if self.on_open is None:
@@ -272,9 +266,7 @@ class CircuitBreaker:
     def _note(self, provider: str, tenant_id: str, row: Any) -> _Known:
         until = time.monotonic() + self.settings.cache
         known = (
-            _Known("closed", 0, None, until)
-            if row is None
-            else _Known(row.state, row.failures, row.retry_at, until)
+            _Known("closed", 0, None, until) if row is None else _Known(row.state, row.failures, row.retry_at, until)
         )
         key = (current_database().url, provider, tenant_id)
         with self._lock:

@@ -124,9 +124,7 @@ class CircuitOpen(ProviderError):
 
     default_code = "provider_circuit_open"
 
-    def __init__(
-        self, detail: str = "", *, retry_at: datetime, provider: str = "", code: str | None = None
-    ) -> None:
+    def __init__(self, detail: str = "", *, retry_at: datetime, provider: str = "", code: str | None = None) -> None:
         super().__init__(detail, provider=provider, code=code)
         self.retry_at = retry_at
 
@@ -136,8 +134,6 @@ class Unsettled(ProviderError):
 
     default_code = "provider_unsettled"
 
-    def __init__(
-        self, detail: str = "", *, until: datetime, provider: str = "", code: str | None = None
-    ) -> None:
+    def __init__(self, detail: str = "", *, until: datetime, provider: str = "", code: str | None = None) -> None:
         super().__init__(detail, provider=provider, code=code)
         self.until = until

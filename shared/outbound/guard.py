@@ -16,6 +16,7 @@ traces) starts at boot, or else says so with `allowed(…)`.
 
 from __future__ import annotations
 
+import _thread
 import os
 import socket
 import sys
@@ -77,7 +78,21 @@ def install_guard() -> None:
     with _install_lock:
         if not _installed:
             sys.addaudithook(_hook)
+            if sys.version_info < (3, 12):
+                _announce_threads()
             _installed = True
+
+
+def _announce_threads() -> None:
+    """Raise the event that CPython raises itself from 3.12 on."""
+    start = _thread.start_new_thread
+
+    def start_new_thread(function: Any, arguments: Any, *keywords: Any) -> int:
+        sys.audit("_thread.start_new_thread", function, arguments, *keywords)
+        return start(function, arguments, *keywords)
+
+    _thread.start_new_thread = start_new_thread
+    threading._start_new_thread = start_new_thread  # type: ignore[attr-defined]
 
 
 @contextmanager
@@ -99,9 +114,7 @@ def check(what: str) -> None:
     """Raise RuleViolation if calling out is forbidden here and now; `what` names the call."""
     reason = _forbidden()
     if reason is not None:
-        raise RuleViolation(
-            f"{what}: not while {reason}. Send a job, and make the call there (docs: the Rule)"
-        )
+        raise RuleViolation(f"{what}: not while {reason}. Send a job, and make the call there (docs: the Rule)")
 
 
 def _forbidden() -> str | None:

@@ -37,7 +37,8 @@ _PERIOD: Final = 60.0 + _BATCH_LIFE
 _HIGH_RATE: Final = 120.0
 """Calls per minute from which on tokens are taken in batches, of up to half a second's worth."""
 
-# Leaves a row without tokens to take untouched, and then returns nothing.
+# Leaves a row without tokens to take untouched, and then returns nothing. The millionth is for rounding:
+# whoever waited as long as it was told finds its token, and the debt stays in the row.
 _TAKE: Final = f"""
     INSERT INTO rate_limits AS r (provider, tenant_id, bucket, tokens, refilled_at)
     SELECT :provider, :tenant_id, :bucket, CAST(:capacity AS float8) - :count, {NOW}
@@ -48,7 +49,7 @@ _TAKE: Final = f"""
             EXTRACT(EPOCH FROM excluded.refilled_at - r.refilled_at)::float8)) - :count,
         refilled_at = GREATEST(r.refilled_at, excluded.refilled_at)
     WHERE LEAST(:capacity, r.tokens + :rate * GREATEST(0,
-            EXTRACT(EPOCH FROM excluded.refilled_at - r.refilled_at)::float8)) >= :count
+            EXTRACT(EPOCH FROM excluded.refilled_at - r.refilled_at)::float8)) >= :count - 1e-6
       AND COALESCE(r.blocked_until <= excluded.refilled_at, true)
     RETURNING tokens
 """  # noqa: S608 - NOW is ours
@@ -135,9 +136,7 @@ class Limiter:
             retry_after=max(wait, 0.05),
         )
 
-    def block(
-        self, provider: str, seconds: float, *, bucket: str = ANY_TENANT, per_tenant: bool = True
-    ) -> None:
+    def block(self, provider: str, seconds: float, *, bucket: str = ANY_TENANT, per_tenant: bool = True) -> None:
         """Note that the provider wants to be left alone for so long; never shortens an earlier block.
 
         `bucket` is `*` where the provider did not say for which calls. A database that is away is logged

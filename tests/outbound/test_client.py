@@ -187,9 +187,7 @@ def test_a_connection_that_is_not_accepted_is_given_up() -> None:
             filler.connect_ex(("127.0.0.1", port))
         started = time.monotonic()
         with pytest.raises(Unavailable):
-            Client("acme", f"http://127.0.0.1:{port}", timeouts=Timeouts(connect=0.3, read=5, total=5)).get(
-                "x", "/"
-            )
+            Client("acme", f"http://127.0.0.1:{port}", timeouts=Timeouts(connect=0.3, read=5, total=5)).get("x", "/")
         assert time.monotonic() - started < 1.0
         for filler in fillers:
             filler.close()
@@ -218,9 +216,7 @@ def test_the_total_is_kept_against_a_trickle(server: Server, handler: Handler) -
 
 def test_a_success(server: Server, client: Client) -> None:
     server.handler = answer(b'{"a": [1, "\xc3\xbc"]}', "201 Created", "X-Thing: 7")
-    got = client.post(
-        "make", "things", json={"name": "ü"}, params={"q": "a b"}, headers={"Authorization": "Key x"}
-    )
+    got = client.post("make", "things", json={"name": "ü"}, params={"q": "a b"}, headers={"Authorization": "Key x"})
     assert (got.status, got.data, got.headers["x-thing"]) == (201, {"a": [1, "ü"]}, "7")
     head, _, body = server.requests[0].partition(b"\r\n\r\n")
     assert head.startswith(b"POST /things?q=a+b HTTP/1.1\r\n")
@@ -253,9 +249,7 @@ def test_a_huge_error_page_is_cut(server: Server, client: Client) -> None:
     assert len(caught.value.detail) < 3000
 
 
-def test_one_connection_is_kept_and_an_idle_one_is_not_trusted_with_an_effect(
-    server: Server, client: Client
-) -> None:
+def test_one_connection_is_kept_and_an_idle_one_is_not_trusted_with_an_effect(server: Server, client: Client) -> None:
     for _ in range(3):
         client.get("x", "/")
     client.post("buy", "/", effect=True)
@@ -353,9 +347,7 @@ def test_an_unusable_request_is_not_sent(server: Server, client: Client) -> None
     assert server.requests == []
 
 
-@pytest.mark.parametrize(
-    "url", ["ftp://x", "http://", "https://u:p@x", "http://x?y", "nonsense", "http://x:99999"]
-)
+@pytest.mark.parametrize("url", ["ftp://x", "http://", "https://u:p@x", "http://x?y", "nonsense", "http://x:99999"])
 def test_a_base_url_is_checked(url: str) -> None:
     with pytest.raises(ValueError, match="base URL"):
         Client("acme", url)
@@ -365,9 +357,7 @@ def test_a_provider_may_name_its_errors_itself(server: Server) -> None:
     client = Client(
         "acme",
         server.url,
-        classify=lambda status, headers, data: (
-            Refused(data["why"], code="too_old") if "why" in data else None
-        ),
+        classify=lambda status, headers, data: Refused(data["why"], code="too_old") if "why" in data else None,
     )
     server.handler = answer(b'{"why": "rate expired"}', "500 Oops")
     with pytest.raises(Refused) as caught:
