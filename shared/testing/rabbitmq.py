@@ -234,7 +234,11 @@ class PrivateRabbit(RabbitServer):
         self._process = None
 
     def kill(self) -> None:
-        """SIGKILL the node; `start` recovers from it."""
+        """SIGKILL the node; `start` recovers from it.
+
+        Let a second pass after declaring a quorum queue: RabbitMQ notes new ones on disk with a delay, and one
+        that it did not note exists after the kill and answers nothing.
+        """
         if self._process is None:
             return
         with suppress(ProcessLookupError):
