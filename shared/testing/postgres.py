@@ -81,9 +81,7 @@ class PostgresServer:
         """Why the tests cannot use this server, or None when they can."""
         try:
             with psycopg.connect(self.url, connect_timeout=5) as connection:
-                row = connection.execute(
-                    "SELECT rolsuper FROM pg_roles WHERE rolname = current_user"
-                ).fetchone()
+                row = connection.execute("SELECT rolsuper FROM pg_roles WHERE rolname = current_user").fetchone()
                 if connection.info.server_version < OLDEST_MAJOR * 10_000:
                     return f"it is older than PostgreSQL {OLDEST_MAJOR}"
                 if not row or not row[0]:

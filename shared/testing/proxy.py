@@ -73,9 +73,7 @@ class TcpProxy:
         """The target's URL by way of the proxy."""
         credentials, at, _ = self._target.netloc.rpartition("@")
         query = urlencode([pair for pair in parse_qsl(self._target.query) if pair[0] not in ("host", "port")])
-        return urlunsplit(
-            self._target._replace(netloc=f"{credentials}{at}127.0.0.1:{self.port}", query=query)
-        )
+        return urlunsplit(self._target._replace(netloc=f"{credentials}{at}127.0.0.1:{self.port}", query=query))
 
     @property
     def connections(self) -> int:

@@ -236,7 +236,7 @@ class PrivateRabbit(RabbitServer):
     def kill(self) -> None:
         """SIGKILL the node; `start` recovers from it.
 
-        Let a second pass after declaring a quorum queue: RabbitMQ notes new ones on disk with a delay, and one
+        Let two seconds pass after declaring a quorum queue: RabbitMQ notes new ones on disk with a delay, and one
         that it did not note exists after the kill and answers nothing.
         """
         if self._process is None:

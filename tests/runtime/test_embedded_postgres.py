@@ -156,9 +156,7 @@ def test_a_living_owner_is_named_and_left_alone(place: Path) -> None:
         start_postgres(place / "data")
 
 
-def test_a_private_home_stays_private_and_its_data_is_kept(
-    private_home: Path, system_directory: Path
-) -> None:
+def test_a_private_home_stays_private_and_its_data_is_kept(private_home: Path, system_directory: Path) -> None:
     data_dir = private_home / "data"
     for expected in (1, 2):
         with start_postgres(data_dir) as server, psycopg.connect(server.url) as connection:
@@ -213,9 +211,7 @@ def test_a_killed_initialization_leaves_nothing_that_looks_like_data(place: Path
         psycopg.connect(server.url).close()
 
 
-def test_without_any_programs_the_message_says_what_to_install(
-    place: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_any_programs_the_message_says_what_to_install(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "find_binaries", lambda: iter([]))
     with pytest.raises(PostgresNotFound, match=r"pip install 'backroom\[embedded\]'"):
         start_postgres(place / "data")

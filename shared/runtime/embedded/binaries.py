@@ -78,9 +78,7 @@ def _numbers(path: Path) -> list[int]:
 
 def _version(directory: Path) -> str | None:
     try:
-        answer = subprocess.run(
-            [directory / "postgres", "--version"], capture_output=True, text=True, check=False
-        )
+        answer = subprocess.run([directory / "postgres", "--version"], capture_output=True, text=True, check=False)
     except OSError:
         return None
     match = re.search(r"\(PostgreSQL\) (\d+(?:\.\d+)*)", answer.stdout)

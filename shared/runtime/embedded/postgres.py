@@ -333,9 +333,7 @@ class EmbeddedPostgres:
                     **subprocess_arguments(self._account),
                 )
             try:
-                ended = wait_until(
-                    lambda: process.poll() is not None or self._is_ready(process.pid), START_TIMEOUT
-                )
+                ended = wait_until(lambda: process.poll() is not None or self._is_ready(process.pid), START_TIMEOUT)
             except BaseException:
                 process.kill()
                 process.wait()
@@ -352,8 +350,7 @@ class EmbeddedPostgres:
 
         if not wait_until(attempt, START_TIMEOUT, interval=0.1):
             raise EmbeddedPostgresError(
-                f"Processes of an earlier PostgreSQL still use {self._cluster}. "
-                f"Its log ends with:\n{self._log_tail()}"
+                f"Processes of an earlier PostgreSQL still use {self._cluster}. Its log ends with:\n{self._log_tail()}"
             )
 
     def _is_ready(self, pid: int) -> bool:
@@ -484,8 +481,6 @@ def _is_postmaster(pid: int, cluster: Path) -> bool:
     if Path("/proc/self/cmdline").exists():
         command = _read(Path(f"/proc/{pid}/cmdline")).replace("\0", " ")
     else:
-        answer = subprocess.run(
-            ["ps", "-o", "command=", "-p", str(pid)], capture_output=True, text=True, check=False
-        )
+        answer = subprocess.run(["ps", "-o", "command=", "-p", str(pid)], capture_output=True, text=True, check=False)
         command = answer.stdout
     return f"postgres -D {cluster} " in command
