@@ -10,7 +10,7 @@ from typing import Any
 import flask
 from flask import request
 
-from shared.context import use
+from shared.context import SYSTEM, use
 from shared.web import idempotency, rule
 from shared.web.api import Answer, Operation, adapter
 from shared.web.auth import Authenticator, Identity, parse_authorization
@@ -87,6 +87,9 @@ def _identify(authenticate: Authenticator) -> Identity:
     identity = authenticate(*parsed)
     if identity is None:
         raise Unauthorized("These credentials are of no kind that we know.")
+    if identity.tenant_id == SYSTEM:
+        # Work of this tenant sees all others: it is born inside, and no credential may claim it.
+        raise Unauthorized("These credentials are for no workspace.")
     return identity
 
 
