@@ -100,9 +100,7 @@ class Actor(dramatiq.Actor[P, R], Generic[P, R]):
         self._unique = (options.unique,) if isinstance(options.unique, str) else options.unique
         missing = set(self._unique or ()) - set(self._signature.parameters)
         if missing:
-            raise ValueError(
-                f"{actor_name}: unique names no argument of the function: {', '.join(sorted(missing))}"
-            )
+            raise ValueError(f"{actor_name}: unique names no argument of the function: {', '.join(sorted(missing))}")
         if not 0 < options.time_limit <= 1500:
             raise ValueError(f"{actor_name}: time_limit must be above 0 and at most 1500 seconds")
         if options.catch_up not in ("skip", "once", "all"):
@@ -112,9 +110,7 @@ class Actor(dramatiq.Actor[P, R], Generic[P, R]):
     def broker(self) -> dramatiq.Broker:
         """The broker of the service; raises RuntimeError before the service is built."""
         if self._broker is None:
-            raise RuntimeError(
-                f"{self.actor_name} belongs to a service that is not built (shared.runtime.build)"
-            )
+            raise RuntimeError(f"{self.actor_name} belongs to a service that is not built (shared.runtime.build)")
         return self._broker
 
     @broker.setter

@@ -193,9 +193,7 @@ class RabbitConsumer(_RabbitmqConsumer):
             return
         if message.args and getattr(message.args[0], "requeue", False):
             self.known_tags.discard(message._tag)
-            self.connection.add_callback_threadsafe(
-                partial(self.channel.basic_nack, message._tag, requeue=True)
-            )
+            self.connection.add_callback_threadsafe(partial(self.channel.basic_nack, message._tag, requeue=True))
             return
         super().ack(message)
 

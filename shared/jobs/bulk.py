@@ -52,12 +52,8 @@ def fan_out(
             job.progress(0, len(items), unit=unit, checkpoint={"made": made})
         job.breathe()
     with unit_of_work() as session:
-        counts: dict[str, int] = {
-            state: count
-            for state, count in session.execute(
-                select(Job.state, func.count()).where(Job.parent_id == job.id).group_by(Job.state)
-            )
-        }
+        by_state = select(Job.state, func.count()).where(Job.parent_id == job.id).group_by(Job.state)
+        counts: dict[str, int] = dict(session.execute(by_state).all())  # type: ignore[arg-type]
         ended = sum(counts.get(state, 0) for state in FINAL)
         # A child that was live already under its unique key belongs to somebody else, and is none of ours.
         total = sum(counts.values())

@@ -77,9 +77,7 @@ class Conclusions:
             with self.database.system.begin() as connection:
                 return self._conclude(connection, declared, claim, verdict, worker_id, started_at, hook=True)
         except _HookFailed as error:
-            log.error(
-                "the actor's failed hook raised; the job is failed without it", error=repr(error.__cause__)
-            )
+            log.error("the actor's failed hook raised; the job is failed without it", error=repr(error.__cause__))
             with self.database.system.begin() as connection:
                 return self._conclude(connection, declared, claim, verdict, worker_id, started_at, hook=False)
 
@@ -107,9 +105,7 @@ class Conclusions:
             trace_id=traced[0] if traced else None,
         )
         if runs is None:
-            log.warning(
-                "superseded: the job was taken over before its end was written down", job=str(claim.id)
-            )
+            log.warning("superseded: the job was taken over before its end was written down", job=str(claim.id))
             return False
         log.info(
             "job concluded",
@@ -132,9 +128,7 @@ class Conclusions:
                     self._alert(connection, claim, verdict, text, runs)
         return True
 
-    def _run_hook(
-        self, connection: Connection, declared: Actor[Any, Any], claim: Claimed, verdict: Verdict
-    ) -> None:
+    def _run_hook(self, connection: Connection, declared: Actor[Any, Any], claim: Claimed, verdict: Verdict) -> None:
         assert declared.on_failed is not None
         session = Session(connection, join_transaction_mode="rollback_only", expire_on_commit=False)
         if claim.tenant_id != SYSTEM:
@@ -147,9 +141,7 @@ class Conclusions:
             raise _HookFailed from error
         leave_tenant(connection)
 
-    def _alert(
-        self, connection: Connection, claim: Claimed, verdict: Verdict, text: FailureText, runs: int
-    ) -> None:
+    def _alert(self, connection: Connection, claim: Claimed, verdict: Verdict, text: FailureText, runs: int) -> None:
         data = {
             "job_id": str(claim.id),
             "actor": claim.actor,

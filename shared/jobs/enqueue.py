@@ -74,9 +74,7 @@ def enqueue(job: NewJob) -> tuple[uuid.UUID, bool]:
     context = current()
     tenant_id = job.tenant_id or context.tenant_id
     if tenant_id is None:
-        raise RuntimeError(
-            f"{job.actor.actor_name} was sent outside of any tenant; enter one with use(tenant_id=…)"
-        )
+        raise RuntimeError(f"{job.actor.actor_name} was sent outside of any tenant; enter one with use(tenant_id=…)")
     work = current_work()
     if work is not None:
         with unit_of_work(tenant_id=work.tenant_id) as session:
@@ -87,9 +85,7 @@ def enqueue(job: NewJob) -> tuple[uuid.UUID, bool]:
         return _insert(session, opened, job, tenant_id, context)
 
 
-def _insert(
-    session: Session, work: Work, job: NewJob, tenant_id: str, context: Context
-) -> tuple[uuid.UUID, bool]:
+def _insert(session: Session, work: Work, job: NewJob, tenant_id: str, context: Context) -> tuple[uuid.UUID, bool]:
     connection = session.connection()
     declared = job.actor
     unique_key = declared.unique_key(job.arguments)
@@ -146,9 +142,7 @@ def enqueue_many(
     context = current()
     tenant = tenant_id or context.tenant_id
     if tenant is None:
-        raise RuntimeError(
-            f"{declared.actor_name} was sent outside of any tenant; enter one with use(tenant_id=…)"
-        )
+        raise RuntimeError(f"{declared.actor_name} was sent outside of any tenant; enter one with use(tenant_id=…)")
     outer = current_work()
     with unit_of_work(tenant_id=outer.tenant_id if outer else tenant) as session:
         work = current_work()

@@ -85,15 +85,11 @@ COMMON: Mapping[str, FailureText] = {
 }
 
 
-def explain(
-    texts: Mapping[str, FailureText], code: str, fields: Mapping[str, Any] | None = None
-) -> FailureText:
+def explain(texts: Mapping[str, FailureText], code: str, fields: Mapping[str, Any] | None = None) -> FailureText:
     """Return the four sentences for a code, filled in; an unknown code gets those of `unexpected`."""
     text = texts.get(code) or COMMON.get(code) or texts.get("unexpected") or COMMON["unexpected"]
     values = _Known(fields or {})
-    return FailureText(
-        *(part.format_map(values) for part in (text.what, text.meaning, text.doing, text.action))
-    )
+    return FailureText(*(part.format_map(values) for part in (text.what, text.meaning, text.doing, text.action)))
 
 
 class _Known(dict[str, Any]):

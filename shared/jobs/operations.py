@@ -73,9 +73,7 @@ def retry(session: Session, job_id: uuid.UUID, *, actors: dict[str, Actor[Any, A
     """
     job = _locked(session, job_id)
     if job.state not in ("failed", "cancelled"):
-        raise NotPossible(
-            f"The job is {_IN_WORDS[job.state]}; only failed and cancelled jobs can be retried."
-        )
+        raise NotPossible(f"The job is {_IN_WORDS[job.state]}; only failed and cancelled jobs can be retried.")
     if job.unique_key is not None:
         twin = session.execute(
             select(Job.id).where(
@@ -257,14 +255,10 @@ def why(
         flying = session.execute(
             select(func.count())
             .select_from(Job)
-            .where(
-                Job.queue == job.queue, Job.tenant_id == job.tenant_id, Job.state.in_(("queued", "running"))
-            )
+            .where(Job.queue == job.queue, Job.tenant_id == job.tenant_id, Job.state.in_(("queued", "running")))
         ).scalar_one()
         if flying >= per_tenant:
-            return Why(
-                "tenant_limit", f"Your workspace has {flying} of these under way, as many as go at a time."
-            )
+            return Why("tenant_limit", f"Your workspace has {flying} of these under way, as many as go at a time.")
     ahead = session.execute(
         text(_AHEAD),
         {

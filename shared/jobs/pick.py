@@ -145,9 +145,7 @@ def pick_queue(
     """
     if gates.shut or not weights:
         return []
-    used = sum(
-        count * weights.get(actor, WEIGHT) for actors in flying.values() for actor, count in actors.items()
-    )
+    used = sum(count * weights.get(actor, WEIGHT) for actors in flying.values() for actor, count in actors.items())
     free = limits.window - used
     if free <= 0:
         return []
@@ -169,9 +167,7 @@ def pick_queue(
     chosen = _choose(rows, limits, gates, flying, weights, free)
     if not chosen:
         return []
-    handed = {
-        row[0]: (row[1], row[2]) for row in connection.exec_driver_sql(_HAND_OUT, ([c[0] for c in chosen],))
-    }
+    handed = {row[0]: (row[1], row[2]) for row in connection.exec_driver_sql(_HAND_OUT, ([c[0] for c in chosen],))}
     return [Picked(job, tenant, actor, *handed[job]) for job, tenant, actor in chosen if job in handed]
 
 

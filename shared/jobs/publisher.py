@@ -95,19 +95,13 @@ class RabbitTransport:
 
     def _declare(self, channel: Any, queues: Sequence[str], event_types: Sequence[str]) -> None:
         channel.exchange_declare(UNROUTED, "fanout", durable=True)
-        channel.queue_declare(
-            UNROUTED, durable=True, arguments={"x-message-ttl": 3_600_000, "x-max-length": 10_000}
-        )
+        channel.queue_declare(UNROUTED, durable=True, arguments={"x-message-ttl": 3_600_000, "x-max-length": 10_000})
         channel.queue_bind(UNROUTED, UNROUTED)
         channel.exchange_declare(EXCHANGE, "topic", durable=True, arguments={"alternate-exchange": UNROUTED})
         for name in queues:
             rabbit_name = self.queue(name)
-            channel.queue_declare(
-                f"{rabbit_name}.{DEAD_LETTERS}", durable=True, arguments={"x-queue-type": "quorum"}
-            )
-            channel.queue_declare(
-                rabbit_name, durable=True, arguments=self._broker._build_queue_arguments(name)
-            )
+            channel.queue_declare(f"{rabbit_name}.{DEAD_LETTERS}", durable=True, arguments={"x-queue-type": "quorum"})
+            channel.queue_declare(rabbit_name, durable=True, arguments=self._broker._build_queue_arguments(name))
         for event_type in event_types:
             channel.queue_bind(self.queue(EVENTS_QUEUE), EXCHANGE, routing_key=event_type)
 

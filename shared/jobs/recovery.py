@@ -123,9 +123,7 @@ def recover(
             continue
         retry = [delay * conclusions.retry_scale for delay in declared.job.retry]
         verdict = crashed(failures=orphan.failures, retry=retry)
-        if conclusions.conclude(
-            declared, orphan, verdict, worker_id=orphan.worker_id, started_at=orphan.started_at
-        ):
+        if conclusions.conclude(declared, orphan, verdict, worker_id=orphan.worker_id, started_at=orphan.started_at):
             recovered += 1
             metrics.job_recovered(orphan.actor)
             jobs_changed({orphan.id: orphan.tenant_id})

@@ -66,8 +66,11 @@ _MARK_PUBLISHED = "UPDATE outbox SET published_at = clock_timestamp() WHERE id =
 _HAND_OUT_ANEW = """
 UPDATE jobs SET state = 'scheduled', waiting_for = 'handed_out_anew', lost = least(lost + 1, 100),
                 updated_at = clock_timestamp()
-WHERE id IN (SELECT id FROM jobs WHERE state = 'queued' AND queued_at < clock_timestamp() - make_interval(secs => %s * 2 ^ least(lost, 5))
-             FOR UPDATE SKIP LOCKED)
+WHERE id IN (
+    SELECT id FROM jobs
+    WHERE state = 'queued' AND queued_at < clock_timestamp() - make_interval(secs => %s * 2 ^ least(lost, 5))
+    FOR UPDATE SKIP LOCKED
+)
 """
 
 _WORKERS = """
@@ -243,9 +246,7 @@ class Relay:
             if settings.concurrency is not None:
                 window = min(window, settings.concurrency * WEIGHT)
             limits = QueueLimits(window, settings.per_tenant)
-            picked = pick_queue(
-                connection, name, limits, gates.get(name, Gates()), flying.get(name, {}), weights
-            )
+            picked = pick_queue(connection, name, limits, gates.get(name, Gates()), flying.get(name, {}), weights)
             if picked:
                 self._publish_jobs(name, picked, threads)
 
@@ -266,9 +267,7 @@ class Relay:
                     Publication(
                         exchange="",
                         routing_key=self.transport.queue(queue),
-                        body=encode_dispatch(
-                            actor, [(job.id, job.dispatch) for job in chunk], careful=careful
-                        ),
+                        body=encode_dispatch(actor, [(job.id, job.dispatch) for job in chunk], careful=careful),
                         content_type=JOBS_CONTENT_TYPE,
                         message_id=str(chunk[0].id),
                     )

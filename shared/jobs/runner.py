@@ -86,11 +86,7 @@ class Runner:
         """Run the jobs that a message announces. Returns when each is settled, or marks the message for requeue."""
         token = self.database.bind()
         try:
-            if (
-                declared.job.transactional
-                and not dispatch.redelivered
-                and self._run_chunk(declared, dispatch)
-            ):
+            if declared.job.transactional and not dispatch.redelivered and self._run_chunk(declared, dispatch):
                 return
             for job_id, number in dispatch.jobs:
                 if self.stopping.is_set():
@@ -160,9 +156,7 @@ class Runner:
             finished.append((claim, self._effect(declared, connection, claim, leased=False)))
         leave_tenant(connection)
 
-    def _effect(
-        self, declared: Actor[Any, Any], connection: Connection, claim: Claim, *, leased: bool
-    ) -> Finished:
+    def _effect(self, declared: Actor[Any, Any], connection: Connection, claim: Claim, *, leased: bool) -> Finished:
         started = datetime.now(UTC)
         job = self._job(declared, claim, leased=leased)
         session = Session(connection, join_transaction_mode="rollback_only", expire_on_commit=False)
@@ -209,9 +203,7 @@ class Runner:
     def _tell(self, declared: Actor[Any, Any], finished: Sequence[tuple[Claim, Finished]]) -> None:
         jobs_changed({claim.id: claim.tenant_id for claim, _ in finished})
         for _, run in finished:
-            metrics.job_finished(
-                declared.actor_name, run.outcome, (run.ended_at - run.started_at).total_seconds()
-            )
+            metrics.job_finished(declared.actor_name, run.outcome, (run.ended_at - run.started_at).total_seconds())
         wake_relay()
 
     # -- one by one ------------------------------------------------------------------------------------
@@ -332,9 +324,7 @@ class Runner:
 
     # -- shared ----------------------------------------------------------------------------------------
 
-    def _conclude(
-        self, declared: Actor[Any, Any], claim: Claim, error: BaseException, started: datetime
-    ) -> str:
+    def _conclude(self, declared: Actor[Any, Any], claim: Claim, error: BaseException, started: datetime) -> str:
         """Write down that the run did not succeed; return the outcome. Waits while the database is away."""
         verdict = self._judge(declared, claim, error)
         pause = 0.1

@@ -139,6 +139,8 @@ class Scheduler:
         self.service = service
         self.database = database
         self.actors = {actor.actor_name: actor for actor in actors if actor.job.periodic is not None}
+        self.beat = lambda: None
+        """Called in each round, for a liveness probe."""
 
     def run(self, stop: threading.Event) -> None:
         """Tick until `stop` is set; an outage of the database delays ticks and loses none."""
@@ -146,6 +148,7 @@ class Scheduler:
         try:
             pause = 0.0
             while not stop.wait(pause):
+                self.beat()
                 try:
                     self.tick(datetime.now(UTC))
                     now = datetime.now(UTC)
@@ -173,9 +176,7 @@ class Scheduler:
         assert spec is not None
         # A schedule seen for the first time begins now. The row's lock keeps a second scheduler waiting.
         begun = now.replace(second=0, microsecond=0) - timedelta(minutes=1)
-        last = connection.exec_driver_sql(
-            _SCHEDULE, (name, str(spec), actor.job.catch_up, begun)
-        ).scalar_one()
+        last = connection.exec_driver_sql(_SCHEDULE, (name, str(spec), actor.job.catch_up, begun)).scalar_one()
         times = due_times(spec, last, now, actor.job.catch_up)
         job_id = None
         made = 0

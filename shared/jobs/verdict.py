@@ -33,9 +33,7 @@ class Verdict:
     result: dict[str, Any] | None = None
 
 
-def judge(
-    error: BaseException, *, failures: int, retry: Sequence[float], now: datetime | None = None
-) -> Verdict:
+def judge(error: BaseException, *, failures: int, retry: Sequence[float], now: datetime | None = None) -> Verdict:
     """Decide. `failures` counts those before this one; `retry` holds the delays in seconds.
 
     Whatever is not known to be final is retried: an error that nobody foresaw is more often passing than not.
@@ -55,9 +53,7 @@ def judge(
         case errors.Unsettled():
             return _later("snoozed", error.code, max(error.until, now), str(error))
         case DBAPIError() if error.connection_invalidated:
-            return _later(
-                "interrupted", "database_away", now + timedelta(seconds=1), "the database went away"
-            )
+            return _later("interrupted", "database_away", now + timedelta(seconds=1), "the database went away")
         case Shutdown():
             return _later("interrupted", "shutdown", now, "the worker shut down")
         case outcomes.GiveUp():
@@ -65,9 +61,7 @@ def judge(
         case errors.Refused() | errors.NotAuthorized():
             return Verdict("failed", "gave_up", error.code, detail=str(error))
         case outcomes.Retry():
-            return _again(
-                error.name, error.code, error.detail, failures, retry, now, error.delay, error.fields
-            )
+            return _again(error.name, error.code, error.detail, failures, retry, now, error.delay, error.fields)
         case errors.UnknownOutcome():
             return _again("unknown", error.code, str(error), failures, retry, now)
         case errors.ProviderError():
@@ -88,9 +82,7 @@ def crashed(*, failures: int, retry: Sequence[float], now: datetime | None = Non
     detail = "the worker died or was cut off while it ran this job"
     if failures >= len(retry):
         return Verdict("failed", "crashed", "worker_died", detail=detail)
-    return Verdict(
-        "scheduled", "crashed", "worker_died", run_at=moment, waiting_for="recovered", detail=detail
-    )
+    return Verdict("scheduled", "crashed", "worker_died", run_at=moment, waiting_for="recovered", detail=detail)
 
 
 def _later(outcome: str, code: str, until: datetime, detail: str) -> Verdict:
@@ -111,9 +103,7 @@ def _again(
     if failures >= len(retry):
         return Verdict("failed", outcome, code, detail=detail, fields=fields)
     run_at = now + timedelta(seconds=retry[failures] if delay is None else delay)
-    return Verdict(
-        "scheduled", outcome, code, run_at=run_at, waiting_for="retry", detail=detail, fields=fields
-    )
+    return Verdict("scheduled", outcome, code, run_at=run_at, waiting_for="retry", detail=detail, fields=fields)
 
 
 def _trace(error: BaseException) -> str:

@@ -52,9 +52,7 @@ class Publication:
     headers: dict[str, Any] | None = None
 
 
-def encode_dispatch(
-    actor_name: str, jobs: Sequence[tuple[uuid.UUID, int]], *, careful: bool = False
-) -> bytes:
+def encode_dispatch(actor_name: str, jobs: Sequence[tuple[uuid.UUID, int]], *, careful: bool = False) -> bytes:
     """Return the body of a message that announces these jobs.
 
     `careful` jobs were handed out before and never claimed; they are run as if the message came back.

@@ -7,7 +7,7 @@ anything is ready: a schedule that never fires, an actor on a queue that nobody 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -63,9 +63,7 @@ def build(
 
     Raises WiringError for what can never work.
     """
-    database = Database(
-        database_url or settings.database(service.name), pool_size=settings.worker_threads + 4
-    )
+    database = Database(database_url or settings.database(service.name), pool_size=settings.worker_threads + 4)
     broker: JobBroker
     transport: Transport
     if settings.broker_url is not None:
@@ -100,7 +98,7 @@ def _queues(service: Service, actors: Mapping[str, Actor[Any, Any]]) -> list[Que
 def _check(service: Service, actors: Mapping[str, Actor[Any, Any]], queues: list[QueueSettings]) -> None:
     names = {queue.name for queue in queues}
     problems = [
-        f"{actor.actor_name}: its queue {actor.queue_name!r} is not among the queues of services/{service.name}/service.py"
+        f"{actor.actor_name}: its queue {actor.queue_name!r} is not among those of services/{service.name}/service.py"
         for actor in actors.values()
         if actor.queue_name not in names
     ]
@@ -125,6 +123,7 @@ class App:
     secrets: Secrets
 
     def __post_init__(self) -> None:
+        self.forks: list[Callable[[], int]] = []
         self.version = _version()
         failures = self.service.failures()
         self.conclusions = Conclusions(
@@ -218,6 +217,10 @@ class _Lifecycle(Middleware):
 
     def __init__(self, app: App) -> None:
         self._app = app
+
+    @property
+    def forks(self) -> list[Callable[[], int]]:
+        return self._app.forks
 
     def before_worker_boot(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
         # As many messages at hand as threads, and no more: what waits in a worker is in nobody's line.

@@ -25,13 +25,15 @@ class Secrets:
     jwks: dict[str, Any]
     signer: Signer | None = None
 
+    def sensitive(self) -> list[str]:
+        """Return what must never stand in a log, in the form in which it could."""
+        return [base64.b64encode(key).decode() for key in (self.cursor_key, *self.encryption_keys)]
+
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
         """Take what the settings give; make and keep the rest."""
         cursor = (
-            settings.secret_key.get_secret_value()
-            if settings.secret_key
-            else _kept(settings.data_dir, "secret-key")
+            settings.secret_key.get_secret_value() if settings.secret_key else _kept(settings.data_dir, "secret-key")
         )
         encryption = (
             settings.encryption_keys.get_secret_value()
@@ -57,9 +59,7 @@ def _kept(directory: Path, name: str) -> str:
 
 
 def _signer(directory: Path) -> Signer:
-    return Signer(
-        json.loads(_keep(directory, "signing-key.json", lambda: json.dumps(Signer().private_jwk())))
-    )
+    return Signer(json.loads(_keep(directory, "signing-key.json", lambda: json.dumps(Signer().private_jwk()))))
 
 
 def _keep(directory: Path, name: str, make: Any) -> str:

@@ -64,14 +64,16 @@ class Settings(BaseSettings):
     retry_scale: float = Field(
         default=1.0, gt=0, le=100, description="Multiplies all retry delays; below 1 for demonstrations."
     )
-    worker_threads: int = Field(
-        default=8, ge=1, le=64, description="Jobs that one worker process runs at a time."
-    )
+    worker_threads: int = Field(default=8, ge=1, le=64, description="Jobs that one worker process runs at a time.")
     worker_processes: int = Field(default=1, ge=1, le=64, description="Worker processes per worker command.")
-    web_threads: int = Field(
-        default=16, ge=1, le=256, description="Requests that one web process serves at a time."
-    )
+    web_threads: int = Field(default=16, ge=1, le=256, description="Requests that one web process serves at a time.")
     web_processes: int = Field(default=1, ge=1, le=64, description="Web processes per api command.")
+    metrics_port: int = Field(
+        default=0, ge=0, le=65000, description="First port of /metrics and /livez of workers; 0: none."
+    )
+    host: str = Field(default="127.0.0.1", description="Address on which APIs, metrics and probes listen.")
+    port: int = Field(default=8000, ge=1, le=65000, description="Port of the API; `up` counts on from it.")
+    sandbox_port: int = Field(default=4010, ge=0, le=65535, description="Port of the sandbox that `up` starts.")
     shutdown_seconds: float = Field(
         default=75,
         gt=0,

@@ -1,0 +1,63 @@
+"""`backroom demo`: the main job of the product, run for real, on a machine that has only Python."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from shared.runtime.embedded.group import Group
+from shared.runtime.service import all_services
+from shared.runtime.settings import Settings, load
+from shared.telemetry import configure_telemetry
+
+__all__ = ["demo"]
+
+RETRY_SCALE = 0.05
+
+
+@click.command()
+@click.option("--seed", default=7, show_default=True, help="Decides what goes wrong, and when.")
+@click.option("--keep", is_flag=True, help="Keep the demo's data directory.")
+def demo(seed: int, keep: bool) -> None:
+    """Tell the story: every service that has a demo runs it, against third parties that misbehave.
+
+    Ends 0 only if what the third parties' books say agrees with ours.
+    """
+    console = Console()
+    given = load(Settings)
+    directory = Path(tempfile.mkdtemp(prefix="backroom-demo-"))
+    settings = given.model_copy(
+        update={
+            "data_dir": directory,
+            "database_url": None,
+            "broker_url": None,
+            "retry_scale": RETRY_SCALE,
+            "port": 18400,
+            "log_level": "ERROR",
+        }
+    )
+    configure_telemetry("demo", level="ERROR", version="", env="demo")
+    console.print("[bold]Backroom demo[/bold]: an embedded PostgreSQL, an in-process broker, the sandbox as carrier.")
+    console.print(
+        f"Waits between retries are shortened for the demo: BACKROOM_RETRY_SCALE={RETRY_SCALE} "
+        "(10 s, 1 min and 10 min become 0.5 s, 3 s and 30 s)."
+    )
+    agreed = True
+    try:
+        with Group(settings, sandbox={"port": 0, "seed": seed, "limits": 0, "ledger": None}) as group:
+            for service in all_services():
+                story = service.part("demo")
+                if story is not None:
+                    agreed = story.run(group, console, seed) and agreed
+    finally:
+        if not keep:
+            shutil.rmtree(directory, ignore_errors=True)
+    console.print(
+        "[bold green]All accounts agree.[/bold green]" if agreed else "[bold red]They do not agree.[/bold red]"
+    )
+    sys.exit(0 if agreed else 1)

@@ -1,0 +1,46 @@
+"""What the Dramatiq command loads: the broker of the service named by BACKROOM_SERVICE.
+
+    dramatiq shared.runtime.worker:broker      (as `backroom worker shipping` starts it)
+
+Dramatiq forks worker processes, and one more for the relay. Each of them builds the service anew.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+
+from shared.context import set_process_defaults
+from shared.runtime.app import build
+from shared.runtime.ports import serve_probes
+from shared.runtime.service import find_service
+from shared.runtime.settings import Settings, load
+from shared.telemetry import Heartbeat, add_secrets, configure_telemetry
+
+__all__ = ["app", "broker", "relay"]
+
+_settings = load(Settings)
+app = build(find_service(os.environ["BACKROOM_SERVICE"]), _settings)
+app.database.use_as_default()
+broker = app.broker
+
+set_process_defaults(service=app.service.name)
+configure_telemetry(app.service.name, level=_settings.log_level, version=app.version, env=_settings.env)
+add_secrets(app.secrets.sensitive())
+
+
+def relay() -> int:
+    """Run the relay until the worker command stops; Dramatiq calls it in a process of its own."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    heartbeat = Heartbeat()
+    running = app.relay()
+    running.beat = heartbeat.beat
+    serve_probes(_settings, heartbeat)
+    running.run(stop)
+    return 0
+
+
+app.forks.append(relay)
