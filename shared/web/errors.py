@@ -14,6 +14,7 @@ import sqlalchemy.exc
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from werkzeug.exceptions import MethodNotAllowed as WerkzeugMethodNotAllowed
 
+from shared.outbound import guard
 from shared.telemetry.logs import get_logger
 from shared.web.problems import (
     BadRequest,
@@ -22,6 +23,7 @@ from shared.web.problems import (
     MethodNotAllowed,
     NotFound,
     Problem,
+    RuleCallsOut,
     RuleTooLong,
     TooLarge,
     Unavailable,
@@ -81,6 +83,9 @@ def problem_of(error: BaseException) -> Problem:
     if isinstance(error, sqlalchemy.exc.TimeoutError):
         log.warning("database_pool_exhausted")
         return Unavailable("Too much is being asked of the database at the moment.")
+    if isinstance(error, guard.RuleViolation):
+        log.error("rule_calls_out", route=str(flask.request.url_rule), exc_info=error)
+        return RuleCallsOut()
     original = getattr(error, "orig", error)
     if isinstance(original, psycopg.Error):
         found = _of_database(original)

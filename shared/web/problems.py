@@ -38,6 +38,7 @@ __all__ = [
     "PreconditionRequired",
     "Problem",
     "ProblemDocument",
+    "RuleCallsOut",
     "RuleTooLong",
     "RuleTooManyRecords",
     "RuleViolation",
@@ -322,3 +323,9 @@ class RuleTooManyRecords(RuleViolation):
     """The request was about to change more records than a request may, so it was undone. Ask for less."""
 
     slug, title, status = "rule-too-many-records", "The request changes too many records", 500
+
+
+class RuleCallsOut(RuleViolation):
+    """The operation was about to call somebody else's system, which only jobs do. Nothing was done."""
+
+    slug, title, status = "rule-calls-out", "The request was about to call out", 500
