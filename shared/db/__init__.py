@@ -9,14 +9,15 @@ fall with what its caller writes. The wall between tenants is row-level security
 
 from shared.db.database import Database, current_database, unit_of_work
 from shared.db.ids import new_id, uuid7_floor
-from shared.db.models import Record, TenantRecord, declarative_base
+from shared.db.models import TYPES, Record, TenantRecord, metadata
 
 __all__ = [
+    "TYPES",
     "Database",
     "Record",
     "TenantRecord",
     "current_database",
-    "declarative_base",
+    "metadata",
     "new_id",
     "unit_of_work",
     "uuid7_floor",

@@ -102,9 +102,7 @@ class Database:
             options += f" -c statement_timeout={int(self._statement_timeout * 1000)}"
         return options
 
-    def connect(
-        self, *, role: str = APP_ROLE, autocommit: bool = True, **parameters: Any
-    ) -> psycopg.Connection[Any]:
+    def connect(self, *, role: str = APP_ROLE, autocommit: bool = True, **parameters: Any) -> psycopg.Connection[Any]:
         """Open a connection of its own, outside of the pool.
 
         For what must live as long as its owner: advisory locks, LISTEN and NOTIFY.
@@ -161,7 +159,15 @@ def current_database() -> Database:
 class Work:
     """An open unit of work: one session, one transaction, and what is to happen after its commit."""
 
-    __slots__ = ("after_commit", "before_commit", "database", "rows_written", "session", "system", "tenant_id")
+    __slots__ = (
+        "after_commit",
+        "before_commit",
+        "database",
+        "rows_written",
+        "session",
+        "system",
+        "tenant_id",
+    )
 
     def __init__(self, database: Database, session: Session, tenant_id: str, *, system: bool) -> None:
         self.database = database
@@ -185,9 +191,7 @@ class unit_of_work:
 
     __slots__ = ("_database", "_joined", "_system", "_tenant_id", "_token", "_work")
 
-    def __init__(
-        self, *, tenant_id: str | None = None, system: bool = False, database: Database | None = None
-    ) -> None:
+    def __init__(self, *, tenant_id: str | None = None, system: bool = False, database: Database | None = None) -> None:
         self._tenant_id = tenant_id
         self._system = system
         self._database = database

@@ -8,12 +8,12 @@ from typing import Any
 
 from sqlalchemy import DateTime, MetaData, Text, Uuid, func
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import Mapped, mapped_column
 
 from shared.context import current
 from shared.db.ids import new_id
 
-__all__ = ["Record", "TenantRecord", "declarative_base"]
+__all__ = ["TYPES", "Record", "TenantRecord", "metadata"]
 
 _NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -24,20 +24,24 @@ _NAMING = {
 }
 
 
-def declarative_base() -> type[DeclarativeBase]:
-    """Return a declarative base of its own, one per service, since each service owns its database."""
+TYPES: dict[Any, Any] = {
+    uuid.UUID: Uuid,
+    datetime: DateTime(timezone=True),
+    str: Text,
+    dict[str, Any]: JSONB,
+    list[Any]: JSONB,
+}
+"""Column types by annotation, for a service's declarative base:
 
     class Base(DeclarativeBase):
-        metadata = MetaData(naming_convention=_NAMING)
-        type_annotation_map = {  # noqa: RUF012 - SQLAlchemy reads it from the class
-            uuid.UUID: Uuid,
-            datetime: DateTime(timezone=True),
-            str: Text,
-            dict[str, Any]: JSONB,
-            list[Any]: JSONB,
-        }
+        metadata = metadata()
+        type_annotation_map = TYPES
+"""
 
-    return Base
+
+def metadata() -> MetaData:
+    """Return new metadata, one per service, since each service owns its database; constraints get stable names."""
+    return MetaData(naming_convention=_NAMING)
 
 
 def _tenant() -> str:

@@ -183,9 +183,7 @@ class RabbitConsumer(_RabbitmqConsumer):
             self._nack(method.delivery_tag)
             return None
         self.known_tags.add(method.delivery_tag)
-        proxy = _RabbitmqMessage(method.redelivered, method.delivery_tag, message)
-        proxy.delivered_by = self
-        return proxy
+        return _Stamped(method.redelivered, method.delivery_tag, message, self)
 
     def ack(self, message: Any) -> None:
         if message.delivered_by is not self:
@@ -200,6 +198,14 @@ class RabbitConsumer(_RabbitmqConsumer):
     def nack(self, message: Any) -> None:
         if message.delivered_by is self:
             super().nack(message)
+
+
+class _Stamped(_RabbitmqMessage):
+    """A message that knows which consumer delivered it."""
+
+    def __init__(self, redelivered: bool, tag: int, message: dramatiq.Message[Any], consumer: RabbitConsumer) -> None:
+        super().__init__(redelivered, tag, message)
+        self.delivered_by = consumer
 
 
 class EmbeddedHub:

@@ -53,7 +53,7 @@ def fan_out(
         job.breathe()
     with unit_of_work() as session:
         by_state = select(Job.state, func.count()).where(Job.parent_id == job.id).group_by(Job.state)
-        counts: dict[str, int] = dict(session.execute(by_state).all())  # type: ignore[arg-type]
+        counts: dict[str, int] = dict(session.execute(by_state).all())
         ended = sum(counts.get(state, 0) for state in FINAL)
         # A child that was live already under its unique key belongs to somebody else, and is none of ours.
         total = sum(counts.values())

@@ -89,7 +89,7 @@ def receive(handlers: dict[str, list[Actor[Any, Any]]], delivery: Delivery) -> N
     ):
         wanted = handlers.get(parsed.type, [])
         if not wanted:
-            log.warning("an event came for which there is no handler any more", type=parsed.type, event=parsed.id)
+            log.warning("an event came for which there is no handler any more", type=parsed.type, event_id=parsed.id)
             return
         with unit_of_work(system=parsed.tenant_id == SYSTEM):
             for declared in wanted:

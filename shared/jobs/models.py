@@ -11,9 +11,9 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ARRAY, BigInteger, SmallInteger, Text
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from shared.db import declarative_base
+from shared.db import TYPES, metadata
 
 __all__ = ["FINAL", "LIVE", "STATES", "Attempt", "Base", "Job", "Queue", "Schedule", "Worker"]
 
@@ -21,7 +21,12 @@ LIVE = ("scheduled", "queued", "running")
 FINAL = ("succeeded", "failed", "cancelled")
 STATES = LIVE + FINAL
 
-Base = declarative_base()
+
+class Base(DeclarativeBase):
+    """Base of the tables that every service's database has."""
+
+    metadata = metadata()
+    type_annotation_map = TYPES
 
 
 class Job(Base):

@@ -228,8 +228,8 @@ def why(
         .where(
             Worker.heartbeat_at > func.clock_timestamp() - text("interval '5 seconds'"),
             Worker.draining.is_(False),
-            Worker.queues.any(job.queue),
-            Worker.actors.any(job.actor),
+            Worker.queues.contains([job.queue]),
+            Worker.actors.contains([job.actor]),
         )
     ).scalar_one()
     if not workers:

@@ -66,13 +66,10 @@ def api(service: str) -> None:
     settings = load(Settings)
     find_service(service)
 
-    class Application(BaseApplication):  # type: ignore[misc]
+    class Application(BaseApplication):
         def load_config(self) -> None:
             options = gunicorn_options(
-                host=settings.host,
-                port=settings.port,
-                processes=settings.web_processes,
-                threads=settings.web_threads,
+                bind=f"{settings.host}:{settings.port}", threads=settings.web_threads, workers=settings.web_processes
             )
             for key, value in options.items():
                 self.cfg.set(key, value)
