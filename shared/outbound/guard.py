@@ -132,13 +132,25 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
         return
     if event in _THREADS:
         check(f"starting the thread {_thread_name(arguments)}")
-    elif not _is_local(event, arguments):
+    elif not _is_local(event, arguments) and not (event == "socket.getaddrinfo" and _is_for_the_database()):
         check(_describe(event, arguments))
 
 
 def _is_local(event: str, arguments: tuple[Any, ...]) -> bool:
     # A socket with a path leads to this machine's own helpers (syslog, systemd), never to a third party.
     return event.startswith("socket.") and len(arguments) > 1 and _has_path(arguments[0])
+
+
+def _is_for_the_database() -> bool:
+    """psycopg resolves the host's name in Python, although libpq connects in C: look who is asking."""
+    frame = sys._getframe(2)  # behind the hook stands socket.getaddrinfo, and behind that who called it
+    for _ in range(2):
+        if frame.f_globals.get("__name__", "").startswith("psycopg."):
+            return True
+        if frame.f_back is None:
+            break
+        frame = frame.f_back
+    return False
 
 
 def _has_path(value: Any) -> bool:

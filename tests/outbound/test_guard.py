@@ -91,6 +91,13 @@ def test_the_database_stays_open(tenant: str, database: Database) -> None:
     fresh.dispose()
 
 
+def test_the_database_may_have_a_name(database: Database) -> None:
+    with use(in_request=True), pytest.raises(psycopg.OperationalError):
+        psycopg.connect("postgresql://localhost:1/none", connect_timeout=2)
+    with use(in_request=True), pytest.raises(RuleViolation):
+        socket.getaddrinfo("localhost", 1)
+
+
 def test_a_local_socket_is_no_third_party(tmp_path: Any) -> None:
     path = str(tmp_path / "log")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
