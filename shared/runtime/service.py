@@ -86,7 +86,12 @@ class Service:
 
 
 def find_service(name: str) -> Service:
-    """Return a service by name; raises LookupError that lists the ones there are."""
+    """Return a service by name, or by the dotted path of its package if it lies elsewhere.
+
+    Raises LookupError that lists the ones there are.
+    """
+    if "." in name and importlib.util.find_spec(f"{name}.service") is not None:
+        return importlib.import_module(f"{name}.service").service
     if name not in _names():
         raise LookupError(f"there is no service {name!r}; there are: {', '.join(_names())}")
     return importlib.import_module(f"{_PACKAGE}.{name}.service").service
