@@ -17,6 +17,7 @@ from shared.outbound.errors import (
     UnknownOutcome,
     Unsettled,
 )
+from shared.outbound.guard import RuleViolation
 
 __all__ = [
     "CircuitOpen",
@@ -24,6 +25,7 @@ __all__ = [
     "ProviderError",
     "RateLimited",
     "Refused",
+    "RuleViolation",
     "Superseded",
     "Unavailable",
     "UnknownOutcome",
