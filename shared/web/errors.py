@@ -118,7 +118,7 @@ def _of_database(error: psycopg.Error) -> Problem | None:
     if state in _RACED:
         log.warning("constraint_violated", constraint=error.diag.constraint_name)
         return Conflict("Something else was stored at the same time which does not go together with it.")
-    if state is not None and state.startswith("22"):
+    if isinstance(error, psycopg.DataError):  # class 22, and what psycopg itself does not send
         log.warning("value_refused_by_database", sqlstate=state)
         return BadRequest("A value is outside of what can be stored.")
     if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):

@@ -24,7 +24,7 @@ from shared.jobs.actor import Actor
 from shared.jobs.failures import FailureText, explain
 from shared.jobs.models import FINAL, Attempt, Job
 from shared.jobs.relay import QueueSettings
-from shared.web import rule
+from shared.web import rule, sse
 from shared.web.api import Answer, Api
 from shared.web.app import runtime
 from shared.web.auth import Identity
@@ -33,7 +33,7 @@ from shared.web.jobs_view import AttemptView, JobView, attempt_view, job_view
 from shared.web.pages import Page, PageQuery, paginate
 from shared.web.prefer import wait_seconds
 from shared.web.problems import Conflict, NotFound, PreconditionFailed
-from shared.web.sse import Stream, Watch, event_id
+from shared.web.sse import Watch, event_id
 
 __all__ = ["JobQuery", "WhyView", "api"]
 
@@ -202,8 +202,10 @@ def _stream(watch: Watch, first: Any, identity: Identity) -> flask.Response:
     except BaseException:
         here.hub.forget(watch)
         raise
-    life = {} if identity.expires_at is None else {"life": max(identity.expires_at - time.time(), 1.0)}
-    stream: Stream = here.hub.open_stream(watch, jobs, here.explain, **life)
+    life = sse.MAX_LIFE if identity.expires_at is None else max(identity.expires_at - time.time(), 1.0)
+    # Both gunicorn and our own server put the connection there.
+    client = flask.request.environ.get("gunicorn.socket")
+    stream = here.hub.open_stream(watch, jobs, here.explain, life=life, client=client)
     response = flask.Response(iter(stream), content_type="text/event-stream")
     response.call_on_close(stream.close)
     response.headers["Cache-Control"] = "no-store"

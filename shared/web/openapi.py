@@ -152,7 +152,7 @@ def _operation(operation: Operation, kinds: list[type[Problem]], schemas: _Schem
     if operation.roles:
         result["x-roles"] = list(operation.roles)
     if operation.body is not None:
-        result["requestBody"] = {"required": True, "content": _request_content(operation, schemas)}
+        result["requestBody"] = {"required": operation.reads_model, "content": _request_content(operation, schemas)}
     return result
 
 

@@ -13,7 +13,7 @@ import math
 import re
 import tempfile
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any, BinaryIO, Final, NoReturn
 
 import flask
@@ -28,9 +28,8 @@ __all__ = ["Body", "body_reader", "query_reader"]
 _SPOOL: Final = 1 << 20  # bytes of an upload kept in memory before it goes to a temporary file
 _MAX_ERRORS: Final = 20  # nobody mends more at once, and a hostile body could name thousands
 
-# Rare in honest documents; only a document with one of these is read a second time, by `_look_closely`.
+# Rare in honest documents; only what was made of a document with one of these is gone through.
 _SUSPICIOUS: Final = re.compile(rb"\\u0000|NaN|Infinity|\d{19}|[eE]\+?\d{3}")
-_ESCAPED_NUL: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 _INT64: Final = 1 << 63
 
 
@@ -85,12 +84,14 @@ def body_reader(operation: Operation) -> Callable[[flask.Request], Body]:
         raw = _bytes(request)
         if not raw:
             raise BadRequest("The request needs a body.", errors=[FieldError(pointer="", detail="It is empty.")])
-        if _SUSPICIOUS.search(raw):
-            _look_closely(raw)
         try:
-            return Body(model.validate_json(raw, strict=True), raw)
+            value = model.validate_json(raw, strict=True)
         except ValidationError as error:
             raise BadRequest(errors=_errors(error, _pointer)) from None
+        if _SUSPICIOUS.search(raw):
+            _refuse_nonsense(raw)
+            _refuse_unstorable(value, _pointer)
+        return Body(value, raw)
 
     return read_model
 
@@ -109,12 +110,12 @@ def query_reader(model: type[BaseModel] | None) -> Callable[[flask.Request], Any
         values: dict[str, Any] = {
             name: given.getlist(name) if many else given[name] for name, many in several.items() if name in given
         }
-        if "\x00" in request.args.to_dict(flat=False).__repr__() or "%00" in request.query_string.decode("latin-1"):
-            raise BadRequest("The query holds a NUL character.")
         try:
-            return model.model_validate(values)
+            value = model.model_validate(values)
         except ValidationError as error:
-            raise BadRequest(errors=_errors(error, lambda where: f"query:{where[0]}" if where else "query:")) from None
+            raise BadRequest(errors=_errors(error, _parameter)) from None
+        _refuse_unstorable(value, _parameter)
+        return value
 
     return read
 
@@ -150,27 +151,37 @@ def _spooled(request: flask.Request, limit: int) -> Body:
     return Body(spool, None, digest.digest())
 
 
-def _look_closely(raw: bytes) -> None:
+def _refuse_nonsense(raw: bytes) -> None:
+    """pydantic reads NaN and Infinity, which are no JSON (RFC 8259 §6), even in fields that it ignores."""
+
     def refuse(what: str) -> NoReturn:
-        raise BadRequest(errors=[FieldError(pointer="", detail=f"{what} is no JSON number.")])
+        raise BadRequest(errors=[FieldError(pointer="", detail=f"{what} is no JSON.")])
 
-    def integer(text: str) -> int:
-        if len(text) > 20 or not -_INT64 <= (value := int(text)) < _INT64:
-            raise BadRequest(errors=[FieldError(pointer="", detail="An integer is beyond 64 bits.")])
-        return value
+    json.loads(raw, parse_constant=refuse, parse_int=len, parse_float=len)
 
-    def number(text: str) -> float:
-        value = float(text)
-        if math.isinf(value):
-            raise BadRequest(errors=[FieldError(pointer="", detail="A number is too large.")])
-        return value
 
-    if _ESCAPED_NUL.search(raw):
-        raise BadRequest(errors=[FieldError(pointer="", detail="A text holds a NUL character.")])
-    try:
-        json.loads(raw, parse_constant=refuse, parse_int=integer, parse_float=number)
-    except (ValueError, RecursionError):
-        raise BadRequest(errors=[FieldError(pointer="", detail="This is no JSON.")]) from None
+def _refuse_unstorable(value: Any, place: Callable[[tuple[Any, ...]], str], where: tuple[Any, ...] = ()) -> None:
+    """Refuse what PostgreSQL does not take, anywhere in a validated value."""
+    trouble = None
+    if isinstance(value, str):
+        trouble = "A text cannot hold the character NUL." if "\x00" in value else None
+    elif isinstance(value, int):
+        trouble = None if -_INT64 <= value < _INT64 else "The integer is beyond 64 bits."
+    elif isinstance(value, float):
+        trouble = None if math.isfinite(value) else "The number is too large."
+    elif isinstance(value, BaseModel):
+        for name, part in value:
+            field = type(value).model_fields.get(name)
+            _refuse_unstorable(part, place, (*where, (field and field.alias) or name))
+    elif isinstance(value, Mapping):
+        for name, part in value.items():
+            _refuse_unstorable(name, place, where)
+            _refuse_unstorable(part, place, (*where, name))
+    elif isinstance(value, Sequence | Set) and not isinstance(value, bytes):
+        for number, part in enumerate(value):
+            _refuse_unstorable(part, place, (*where, number))
+    if trouble is not None:
+        raise BadRequest(errors=[FieldError(pointer=place(where), detail=trouble)])
 
 
 def _errors(error: ValidationError, place: Callable[[tuple[Any, ...]], str]) -> list[FieldError]:
@@ -180,3 +191,7 @@ def _errors(error: ValidationError, place: Callable[[tuple[Any, ...]], str]) -> 
 
 def _pointer(where: tuple[Any, ...]) -> str:
     return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in where)
+
+
+def _parameter(where: tuple[Any, ...]) -> str:
+    return f"query:{where[0] if where else ''}"

@@ -180,6 +180,9 @@ class _Handler(WSGIRequestHandler):
         finally:
             self.server.done()
 
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        """The web kit writes the one line about each request."""
+
     def finish(self) -> None:
         self.server.gone(self.connection)
         with suppress(OSError):
@@ -196,6 +199,7 @@ class _Handler(WSGIRequestHandler):
             self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             self.wfile.flush()
         self.environ = environ = self.make_environ()
+        environ["gunicorn.socket"] = self.connection  # where streams look whether the client is still there
         body = environ["wsgi.input"]
         if not isinstance(body, DechunkedInput):
             body = environ["wsgi.input"] = _Body(self.rfile, int(length or 0))

@@ -9,6 +9,8 @@ tenant. A slow reader gets the newest state of each job, not all the states in b
 from __future__ import annotations
 
 import json
+import select
+import socket
 import threading
 import time
 import uuid
@@ -43,6 +45,8 @@ RETRY: Final = 3000
 
 REREAD: Final = 2.0
 """Seconds between two looks at everything that is watched; NOTIFY is faster, but only a hint."""
+
+_LOOK: Final = 1.0  # seconds between two looks whether the client is still there
 
 _MAX_TRACKED: Final = 500  # jobs that one stream of a whole tenant keeps an eye on
 
@@ -170,11 +174,18 @@ class Hub:
                 watch.close()
 
     def open_stream(
-        self, watch: Watch, first: Iterable[Any], explain: Explain | None, *, life: float = MAX_LIFE
+        self,
+        watch: Watch,
+        first: Iterable[Any],
+        explain: Explain | None,
+        *,
+        life: float = MAX_LIFE,
+        client: socket.socket | None = None,
     ) -> Stream:
         """Return the stream of this watch, beginning with the jobs in `first`.
 
-        `watch` must be watching already, so that nothing falls between reading `first` and here.
+        `client` is the connection, looked at now and then to find out who left. `watch` must be watching
+        already, so that nothing falls between reading `first` and here.
         Raises Unavailable beyond the limit of open streams; the client then polls.
         """
         with self._lock:
@@ -184,7 +195,7 @@ class Hub:
             self._streams += 1
         for job in first:
             watch.offer(job)
-        return Stream(self, watch, explain, min(life, MAX_LIFE))
+        return Stream(self, watch, explain, min(life, MAX_LIFE), client)
 
     def close_stream(self, watch: Watch) -> None:
         with self._lock:
@@ -203,7 +214,10 @@ class Hub:
 
     def _connect(self) -> psycopg.Connection[Any]:
         # Under the app's role: not even the hub reaches over the wall between tenants.
-        return self._database.connect(options=f"-c role={APP_ROLE} -c TimeZone=UTC -c statement_timeout=5s")
+        return self._database.connect(
+            options=f"-c role={APP_ROLE} -c TimeZone=UTC -c statement_timeout=5s",
+            application_name="backroom job changes",
+        )
 
     def _listen(self, connection: psycopg.Connection[Any]) -> None:
         reread_at = 0.0  # at once: something may have changed while we were not connected
@@ -266,10 +280,13 @@ class Hub:
 class Stream:
     """The bytes of one `text/event-stream` (WHATWG HTML, section Server-sent events)."""
 
-    def __init__(self, hub: Hub, watch: Watch, explain: Explain | None, life: float) -> None:
+    def __init__(
+        self, hub: Hub, watch: Watch, explain: Explain | None, life: float, client: socket.socket | None
+    ) -> None:
         self._hub = hub
         self._watch = watch
         self._explain = explain
+        self._client = client
         self._ends = time.monotonic() + life
         self._last = 0
         self._open = True
@@ -277,17 +294,34 @@ class Stream:
 
     def __iter__(self) -> Iterator[bytes]:
         yield f"retry: {RETRY}\n\n".encode()
-        while True:
-            left = self._ends - time.monotonic()
-            if left <= 0 or self._watch.closed:
+        beat_at = time.monotonic() + HEARTBEAT
+        while not self._watch.closed:
+            now = time.monotonic()
+            if now >= self._ends or self._left():
                 return
-            news = self._watch.take(min(HEARTBEAT, left))
-            if not news and left > HEARTBEAT and not self._watch.closed:
+            if now >= beat_at:
                 yield b": still here\n\n"
+                beat_at = now + HEARTBEAT
+            news = self._watch.take(min(_LOOK, beat_at - now, self._ends - now))
             for kind, job in news:
                 yield self._event(kind, job)
                 if kind == "end" and self._watch.job_id is not None:
                     return
+            if news:
+                beat_at = time.monotonic() + HEARTBEAT
+
+    def _left(self) -> bool:
+        """Whether the client is gone. A write would tell only by the second heartbeat."""
+        if self._client is None:
+            return False
+        try:
+            poll = select.poll()
+            poll.register(self._client, select.POLLIN)
+            return bool(poll.poll(0)) and self._client.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+        except BlockingIOError:
+            return False
+        except (OSError, ValueError):
+            return True
 
     def _event(self, kind: str, job: Any) -> bytes:
         # Two jobs may be committed in another order than they were stamped; ids never go back.

@@ -10,12 +10,22 @@ from sqlalchemy import create_engine, text
 
 from shared.db import Database
 from shared.db.migrate import upgrade
+from shared.jobs import FailureText, signals
+from shared.jobs.broker import EmbeddedBroker, EmbeddedHub
+from shared.jobs.relay import QueueSettings
 from shared.testing.servers import PostgresServer
-from shared.web import Signer, WebSettings, create_app
+from shared.web import Api, Signer, WebSettings, create_app, jobs_api
+from shared.web.serve import Server, serve
 from shared.web.testing import Client
 
 from . import sample
+from .jobs import Jobs
 
+FAILURES = {
+    "scratched": FailureText(
+        what="{name} got a scratch.", meaning="It is not shiny.", doing="Nothing more.", action="Polish it again."
+    )
+}
 SECRET = b"a secret of the tests"
 
 
@@ -39,14 +49,36 @@ def database(postgres: PostgresServer) -> Iterator[Database]:
 
 @pytest.fixture(scope="session")
 def settings(signer: Signer) -> WebSettings:
-    return WebSettings(cursor_secret=SECRET, jwks=signer.jwks(), threads=8)
+    return WebSettings(cursor_secret=SECRET, jwks=signer.jwks(), threads=8, max_streams=4, max_waiters=2)
 
 
 @pytest.fixture(scope="session")
-def app(database: Database, settings: WebSettings) -> Iterator[Flask]:
-    app = create_app([sample.api, sample.unruly], database, settings)
+def jobs_of_sample() -> Api:
+    sample.polish.bind(EmbeddedBroker("sample", EmbeddedHub()))
+    return jobs_api.api("sample", FAILURES, actors={"polish": sample.polish}, queues=[QueueSettings("polish")])
+
+
+def _build(database: Database, settings: WebSettings, jobs: Api) -> Flask:
+    app = create_app([sample.api, sample.unruly, jobs], database, settings)
+    signals.start(app.extensions["backroom"].database)
+    return app
+
+
+@pytest.fixture(scope="session")
+def app(database: Database, settings: WebSettings, jobs_of_sample: Api) -> Iterator[Flask]:
+    app = _build(database, settings, jobs_of_sample)
     yield app
     app.extensions["backroom"].close()
+
+
+@pytest.fixture
+def server(database: Database, settings: WebSettings, jobs_of_sample: Api) -> Iterator[Server]:
+    """The sample over real HTTP; an app of its own, since stopping the server ends the app."""
+    app = _build(database, settings, jobs_of_sample)
+    with serve(app, threads=8) as server:
+        yield server
+    app.extensions["backroom"].close()
+    assert app.extensions["backroom"].hub.streams == 0, "every stream gives its place back"
 
 
 @pytest.fixture
@@ -55,8 +87,14 @@ def client(app: Flask, signer: Signer) -> Client:
     return Client(app, signer)
 
 
+@pytest.fixture
+def jobs(database: Database) -> Jobs:
+    return Jobs(database)
+
+
 @pytest.fixture(autouse=True)
 def _empty(database: Database) -> None:
     with database.system.begin() as connection:
         connection.execute(text("DELETE FROM things"))
         connection.execute(text("DELETE FROM idempotency_keys"))
+        connection.execute(text("DELETE FROM jobs"))

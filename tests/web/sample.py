@@ -11,11 +11,12 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field
 from sqlalchemy import insert, select
-from sqlalchemy.orm import Mapped
+from sqlalchemy.orm import DeclarativeBase, Mapped
 
 from shared.context import current
-from shared.db import TenantRecord, declarative_base, unit_of_work
+from shared.db import TYPES, TenantRecord, metadata, unit_of_work
 from shared.db.migrate import enable_tenancy
+from shared.jobs import actor
 from shared.web import (
     Answer,
     Api,
@@ -24,13 +25,17 @@ from shared.web import (
     NotFound,
     Page,
     PageQuery,
+    accepted,
     etag,
     paginate,
     require_match,
 )
 from shared.web.problems import PreconditionFailed
 
-Base = declarative_base()
+class Base(DeclarativeBase):
+    metadata = metadata()
+    type_annotation_map = TYPES
+
 
 
 class Thing(TenantRecord, Base):
@@ -153,6 +158,19 @@ def drop_thing(thing_id: UUID) -> Answer[ThingView]:
         if thing.weight > 1000:
             raise ThingBroken(f"{thing.name} is too heavy to be dropped.", weight=thing.weight)
     return Answer(thing)
+
+
+@actor(queue_name="polish", unique="thing_id", subject="Polish {name}")
+def polish(thing_id: UUID, name: str) -> None:
+    """Polish a thing. Nobody runs it here."""
+
+
+@api.post("/v1/things/<uuid:thing_id>/polish", idempotency="optional", status=202, raises=(NotFound,))
+def polish_thing(thing_id: UUID):
+    """Have a thing polished in the back room."""
+    with unit_of_work() as session:
+        thing = _find(session, thing_id)
+        return accepted(polish.send(thing_id=thing.id, name=thing.name))
 
 
 @api.get("/v1/whoami")

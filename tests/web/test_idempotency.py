@@ -9,12 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import requests
-from flask import Flask
 from sqlalchemy import text
 
 from shared.db import Database
 from shared.web import Signer
-from shared.web.serve import serve
+from shared.web.serve import Server
 from shared.web.testing import Client
 
 
@@ -141,7 +140,7 @@ def test_first_still_running(client: Client, database: Database) -> None:
     assert client.post("/v1/things", {"name": "Box"}, key=key).status_code == 201
 
 
-def test_fifty_twins_over_http(app: Flask, client: Client, signer: Signer, drop: str) -> None:
+def test_fifty_twins_over_http(server: Server, client: Client, signer: Signer, drop: str) -> None:
     token = signer.issue("acme", "user:ada", "owner")
     headers = {"Authorization": f"Bearer {token}", "Idempotency-Key": str(uuid.uuid4())}
     start = threading.Barrier(50)
@@ -151,7 +150,7 @@ def test_fifty_twins_over_http(app: Flask, client: Client, signer: Signer, drop:
         answer = requests.post(url, headers=headers, timeout=30)
         return answer.status_code, answer.content, answer.headers.get("Idempotency-Replayed")
 
-    with serve(app, threads=8) as server, ThreadPoolExecutor(50) as pool:
+    with ThreadPoolExecutor(50) as pool:
         answers = list(pool.map(twin, [server.url + drop] * 50))
     assert Counter(status for status, _, _ in answers) == {202: 50}
     assert len({body for _, body, _ in answers}) == 1

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import pytest
-import schemathesis
-from flask import Flask
-from hypothesis import HealthCheck, settings
-from openapi_spec_validator import OpenAPIV31SpecValidator
-from schemathesis.specs.openapi.checks import ignored_auth
+import os
+import subprocess
+import sys
+from pathlib import Path
 
+import pytest
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from shared.web import Signer
+from shared.web.serve import Server
 from shared.web.testing import Client
 
+from .jobs import Jobs
 
-@pytest.fixture
-def document_of(app: Flask) -> schemathesis.schemas.BaseSchema:
-    return schemathesis.openapi.from_wsgi("/openapi.json", app)
-
-
-schema = schemathesis.pytest.from_fixture("document_of")
+# A repeated creation is answered by replay though the thing may be gone since, and a valid request may come
+# under a key that stands for another one: both are meant, and both trip these checks.
+EXCLUDED = "positive_data_acceptance,ensure_resource_availability"
+EXAMPLES = os.environ.get("BACKROOM_SCHEMATHESIS_EXAMPLES", "25")
 
 
 def test_document_is_valid(client: Client) -> None:
@@ -29,7 +31,42 @@ def test_document_is_valid(client: Client) -> None:
     assert not any("unruly" in path for path in document["paths"])
 
 
-@schema.parametrize()
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-def test_service_does_what_the_document_says(case: schemathesis.Case, client: Client) -> None:
-    case.call_and_validate(headers={"Authorization": f"Bearer {client.token}"}, excluded_checks=[ignored_auth])
+def test_document_is_complete(client: Client) -> None:
+    document = client.get("/openapi.json").json
+    assert document is not None
+    drop = document["paths"]["/v1/things/{thing_id}/drop"]["post"]
+    assert set(drop["responses"]) == {"202", "400", "401", "404", "409", "422", "503"}
+    assert "thing-broken" in drop["responses"]["409"]["content"]["application/problem+json"]["examples"]
+    key = next(each for each in drop["parameters"] if each["name"] == "Idempotency-Key")
+    assert key["required"] is True
+    create = document["paths"]["/v1/things"]["post"]
+    assert set(create["responses"]) == {"201", "400", "401", "403", "409", "413", "415", "422", "503"}
+    assert create["x-roles"] == ["owner", "manager"]
+    assert create["security"] == [{"bearer": []}]
+    assert create["requestBody"]["content"]["application/json"]["example"] == {"name": "Box", "weight": 3}
+    assert document["paths"]["/v1/hooks"]["post"]["security"] == []
+    assert "304" in document["paths"]["/v1/jobs/{job_id}"]["get"]["responses"]
+
+
+@pytest.mark.timeout(600)
+def test_service_does_what_the_document_says(server: Server, signer: Signer, jobs: Jobs, tmp_path: Path) -> None:
+    """Schemathesis finds no 500 and no answer that is not in the document."""
+    for state in ("scheduled", "failed", "succeeded"):
+        jobs.add(state=state)
+    token = signer.issue("acme", "user:ada", "owner")
+    done = subprocess.run(
+        [
+            sys.executable, "-c", "from schemathesis.cli import schemathesis; schemathesis()",
+            "run", f"{server.url}/openapi.json",
+            "--header", f"Authorization: Bearer {token}",
+            "--max-examples", EXAMPLES,
+            "--exclude-path", "/v1/events",
+            "--exclude-path", "/v1/jobs/{job_id}/events",
+            "--exclude-checks", EXCLUDED,
+            "--request-timeout", "10",
+            "--seed", "1",
+            "--no-color",
+        ],
+        cwd=tmp_path, capture_output=True, text=True, check=False, timeout=580,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-20_000:] + done.stderr[-2_000:]

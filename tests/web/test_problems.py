@@ -69,16 +69,15 @@ def test_too_large(client: Client) -> None:
         (b'{"name": "Box", "weight": true}', "/weight"),
         (b'{"name": "Box", "weight": -1}', "/weight"),
         (b'{"weight": 1}', "/name"),
-        (b'{"name": "Box", "weight": NaN}', ""),
+        (b'{"name": "Box", "weight": NaN}', "/weight"),
         (b'{"name": "Box", "other": Infinity}', ""),
-        (b'{"name": "Box", "other": 1e999}', ""),
-        (b'{"name": "Box", "other": 99999999999999999999}', ""),
-        (b'{"name": "Bo\\u0000x"}', ""),
+        (b'{"name": "Box", "weight": 99999999999999999999}', "/weight"),
+        (b'{"name": "Bo\\u0000x"}', "/name"),
         (b'{"name": "Bo\x00x"}', ""),
         (b'{"name": "\\ud800"}', ""),
         (b'{"name": "\xff\xfe"}', ""),
         (b'{"other": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", ""),
-        (b'{"other": ' + b"9" * 100_000 + b"}", ""),
+        (b'{"name": "Box", "other": ' + b"9" * 100_000 + b"}", ""),
     ],
 )
 def test_bodies_that_are_refused(client: Client, body: bytes, pointer: str) -> None:
@@ -93,6 +92,7 @@ def test_bodies_that_are_refused(client: Client, body: bytes, pointer: str) -> N
         b'{"name": "a \\\\u0000 in words", "unknown": [1, {"a": null}]}',
         b'{"name": "12345678901234567890"}',
         b'{"name": "NaN, Infinity and 1e999"}',
+        b'{"name": "Box", "unknown": [1e999, 99999999999999999999, "\\u0000"]}',
         '{"name": "Überraschung \U0001f4e6"}'.encode(),
     ],
 )
