@@ -32,10 +32,10 @@ from shared.web import (
 )
 from shared.web.problems import PreconditionFailed
 
+
 class Base(DeclarativeBase):
     metadata = metadata()
     type_annotation_map = TYPES
-
 
 
 class Thing(TenantRecord, Base):
