@@ -152,6 +152,19 @@ def test_expiry_by_the_clock(signer: Signer) -> None:
         TokenVerifier(signer.jwks(), clock=lambda: time.time() + 66)("bearer", token)
 
 
+def test_a_token_known_before_expires_too(signer: Signer) -> None:
+    now = [time.time()]
+    verifier = TokenVerifier(signer.jwks(), clock=lambda: now[0])
+    token = signer.issue("acme", "user:ada", "owner", ttl=60)
+    assert verifier("bearer", token) is verifier("bearer", token)
+    now[0] += 66
+    with pytest.raises(Unauthorized, match="expired"):
+        verifier("bearer", token)
+    for number in range(2100):
+        assert verifier("bearer", signer.issue("acme", f"user:{number}", "owner")) is not None
+    assert len(verifier._verified) <= 2048
+
+
 def test_key_sets_with_secrets_are_refused(signer: Signer) -> None:
     with pytest.raises(ValueError, match="public"):
         TokenVerifier({"keys": [signer.private_jwk()]})
