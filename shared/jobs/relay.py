@@ -84,7 +84,8 @@ UNION ALL
 SELECT CASE WHEN retry_at <= clock_timestamp() THEN 'probe' ELSE 'open' END, provider, tenant_id, NULL
 FROM circuits WHERE state <> 'closed'
 UNION ALL
-SELECT 'limited', provider, tenant_id, NULL FROM rate_limits WHERE blocked_until > clock_timestamp()
+SELECT 'limited', provider, tenant_id, NULL FROM rate_limits
+WHERE blocked_until > clock_timestamp() AND bucket IN ('*', 'write')
 """
 
 

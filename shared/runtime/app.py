@@ -6,7 +6,6 @@ anything is ready: a schedule that never fires, an actor on a queue that nobody 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -30,6 +29,7 @@ from shared.jobs.relay import QueueSettings, Relay
 from shared.jobs.runner import Runner
 from shared.jobs.schedules import Scheduler
 from shared.jobs.wire import EVENTS_ACTOR, EVENTS_QUEUE, Delivery
+from shared.outbound.guard import install_guard
 from shared.runtime.secrets import Secrets
 from shared.runtime.service import Service
 from shared.runtime.settings import Settings
@@ -63,6 +63,7 @@ def build(
 
     Raises WiringError for what can never work.
     """
+    install_guard()
     database = Database(database_url or settings.database(service.name), pool_size=settings.worker_threads + 4)
     broker: JobBroker
     transport: Transport
@@ -124,7 +125,7 @@ class App:
 
     def __post_init__(self) -> None:
         self.forks: list[Callable[[], int]] = []
-        self.version = _version()
+        self.version = self.settings.version or _version()
         failures = self.service.failures()
         self.conclusions = Conclusions(
             self.service.name, self.database, failures, retry_scale=self.settings.retry_scale
@@ -248,6 +249,6 @@ class _Lifecycle(Middleware):
 
 def _version() -> str:
     try:
-        return os.environ.get("BACKROOM_VERSION") or version("backroom")
+        return version("backroom")
     except PackageNotFoundError:
         return "0"

@@ -46,6 +46,8 @@ class Settings(BaseSettings):
         description="Where files are kept; empty: below the data directory.",
         examples=["file:///var/lib/backroom/blobs"],
     )
+    service: str | None = Field(default=None, description="Set by `backroom worker` for the processes that it starts.")
+    version: str | None = Field(default=None, description="Version of the deployment; empty: that of the package.")
     data_dir: Path = Field(default=Path(".backroom"), description="Where embedded parts keep their data.")
     secret_key: SecretStr | None = Field(
         default=None,

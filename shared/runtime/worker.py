@@ -7,7 +7,6 @@ Dramatiq forks worker processes, and one more for the relay. Each of them builds
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 
@@ -21,7 +20,7 @@ from shared.telemetry import Heartbeat, add_secrets, configure_telemetry
 __all__ = ["app", "broker", "relay"]
 
 _settings = load(Settings)
-app = build(find_service(os.environ["BACKROOM_SERVICE"]), _settings)
+app = build(find_service(_settings.service or ""), _settings)
 app.database.use_as_default()
 broker = app.broker
 

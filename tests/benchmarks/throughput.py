@@ -50,7 +50,7 @@ def _ours(here: Place, actor: object, count: int) -> float:
 def _rate(here: Place, count: int) -> float:
     wait(lambda: here.query("SELECT count(*) FROM done")[0][0] == count)
     done, seconds = here.query(_RATE)[0]
-    here.execute("TRUNCATE done")
+    here.execute("DELETE FROM done")
     return done / seconds  # type: ignore[operator]
 
 
