@@ -15,6 +15,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from alembic.util import to_tuple
 from sqlalchemy import create_engine, make_url, pool, text
 
 from shared.db.database import APP_ROLE, SYSTEM_ROLE
@@ -65,7 +66,22 @@ def is_current(url: str, locations: list[Path]) -> bool:
             heads = MigrationContext.configure(connection).get_current_heads()
     finally:
         engine.dispose()
-    return set(script.get_heads()) <= set(heads)
+    return _needed(script) <= set(heads)
+
+
+def _needed(script: ScriptDirectory) -> set[str]:
+    """Return the heads that alembic notes in a database that is up to date.
+
+    It notes none on which another revision depends: the service's first revision stands for the library's.
+    """
+    implied = {
+        found.revision
+        for revision in script.walk_revisions()
+        for name in to_tuple(revision.dependencies, default=())
+        for found in script.get_revisions(name)
+        if found is not None
+    }
+    return set(script.get_heads()) - implied
 
 
 def create_database(url: str) -> None:
