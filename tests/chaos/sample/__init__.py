@@ -1,0 +1,1 @@
+"""The smallest service that spends money: an order, a purchase, one charge."""
