@@ -1,0 +1,45 @@
+"""What every store of files promises."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Final, Protocol
+
+__all__ = ["BadKey", "BlobStore", "NoSuchBlob", "check_key"]
+
+_NAME: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
+_DEEPEST: Final = 8
+_LONGEST: Final = 512
+
+
+class BadKey(ValueError):
+    """The key is not a path of plain names."""
+
+
+class NoSuchBlob(LookupError):
+    """There is no file under this key."""
+
+
+class BlobStore(Protocol):
+    """Safe to share between threads and processes. Methods raise BadKey, and OSError when the store is away."""
+
+    def put(self, key: str, content: Iterable[bytes]) -> int:
+        """Store the content under the key, replacing what is there; return how many bytes it has.
+
+        Atomic: whoever reads meanwhile gets the old file or the new one, and after a crash there is no half.
+        """
+
+    def get(self, key: str) -> Iterator[bytes]:
+        """Return the content in chunks; raises NoSuchBlob at once, not at the first chunk."""
+
+    def delete(self, key: str) -> bool:
+        """Remove the file; return whether it was there."""
+
+
+def check_key(key: str) -> list[str]:
+    """Return the parts of a key. Raises BadKey."""
+    parts = key.split("/")
+    if len(key) > _LONGEST or len(parts) > _DEEPEST or not all(_NAME.fullmatch(part) for part in parts):
+        raise BadKey(f"no key of a blob: {key[:100]!r}")
+    return parts

@@ -1,0 +1,35 @@
+"""From a URL to a store, and the store of this process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from shared.blobs.directory import DirectoryStore
+from shared.blobs.store import BlobStore
+
+__all__ = ["configure", "open_store", "store"]
+
+_store: BlobStore | None = None
+
+
+def open_store(url: str) -> BlobStore:
+    """Return the store at a URL: `file:///var/lib/backroom/blobs`. Raises ValueError for any other kind."""
+    parts = urlsplit(url)
+    if parts.scheme != "file" or parts.netloc not in ("", "localhost") or not parts.path.strip("/"):
+        raise ValueError("a blob store is a directory: file:///path/to/it")
+    return DirectoryStore(Path(unquote(parts.path)))
+
+
+def configure(url: str) -> BlobStore:
+    """Set the store of this process. Raises ValueError."""
+    global _store
+    _store = open_store(url)
+    return _store
+
+
+def store() -> BlobStore:
+    """Return the store of this process; raises RuntimeError before `configure`."""
+    if _store is None:
+        raise RuntimeError("no blob store yet: call shared.blobs.configure at the start")
+    return _store
