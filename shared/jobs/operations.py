@@ -20,7 +20,7 @@ from shared.jobs.models import FINAL, Job, Queue, Worker
 from shared.jobs.signals import jobs_changed, wake_relay
 from shared.jobs.verdict import CANCELLED_BEFORE_RUN
 
-__all__ = ["NoSuchJob", "NotPossible", "Why", "cancel", "pause", "resume", "retry", "why"]
+__all__ = ["NoSuchJob", "NotPossible", "Why", "cancel", "hasten", "pause", "resume", "retry", "why"]
 
 
 class NoSuchJob(LookupError):
@@ -138,6 +138,32 @@ def cancel(session: Session, job_id: uuid.UUID, *, actors: dict[str, Actor[Any, 
     _after_commit(job, wake=False)
     session.refresh(job)
     return job
+
+
+def hasten(session: Session, job_id: uuid.UUID) -> bool:
+    """Make a job that was put off due at once, for what it waits for has happened; return whether it was put off.
+
+    A failed job's next try keeps its time: the retry schedule is a promise to the other side.
+    """
+    hastened = session.execute(
+        update(Job)
+        .where(
+            Job.id == job_id,
+            Job.state == "scheduled",
+            Job.run_at > func.clock_timestamp(),
+            Job.waiting_for.is_distinct_from("retry"),
+        )
+        .values(run_at=func.clock_timestamp(), updated_at=func.clock_timestamp())
+        .returning(Job.tenant_id)
+    ).scalar()
+    if hastened is None:
+        return False
+    work = current_work()
+    assert work is not None
+    changed = {job_id: hastened}
+    work.after_commit.append(lambda: jobs_changed(changed))
+    work.after_commit.append(wake_relay)
+    return True
 
 
 def pause(session: Session, queue: str, reason: str = "") -> None:
