@@ -6,6 +6,7 @@ anything is ready: a schedule that never fires, an actor on a queue that nobody 
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -16,6 +17,7 @@ from dramatiq.middleware import Middleware, MiddlewareError
 from flask import Flask
 from sqlalchemy import text
 
+from shared import blobs
 from shared.db.database import Database
 from shared.db.migrate import is_current
 from shared.jobs import signals
@@ -29,6 +31,7 @@ from shared.jobs.relay import QueueSettings, Relay
 from shared.jobs.runner import Runner
 from shared.jobs.schedules import Scheduler
 from shared.jobs.wire import EVENTS_ACTOR, EVENTS_QUEUE, Delivery
+from shared.outbound import vault
 from shared.outbound.guard import install_guard
 from shared.runtime.secrets import Secrets
 from shared.runtime.service import Service
@@ -76,6 +79,9 @@ def build(
     actors = {declared.actor_name: declared for declared in service.actors()}
     queues = _queues(service, actors)
     _check(service, actors, queues)
+    secrets = secrets or Secrets.from_settings(settings)
+    vault.configure([base64.b64encode(key).decode() for key in secrets.encryption_keys])
+    blobs.configure(settings.blob_url or (settings.data_dir.absolute() / "blobs").as_uri())
     return App(
         service=service,
         settings=settings,
@@ -85,7 +91,7 @@ def build(
         actors=actors,
         handlers=service.handlers(),
         queues=queues,
-        secrets=secrets or Secrets.from_settings(settings),
+        secrets=secrets,
     )
 
 
@@ -177,7 +183,10 @@ class App:
         from shared.web import jobs_api
 
         app = create_app(
-            [*self.service.apis(), jobs_api.api(self.service.name, self.service.failures())],
+            [
+                *self.service.apis(),
+                jobs_api.api(self.service.name, self.service.failures(), actors=self.actors, queues=self.queues),
+            ],
             self.database,
             WebSettings(
                 cursor_secret=self.secrets.cursor_key,
