@@ -1,0 +1,298 @@
+"""What shipping tells the others. Versions never change in meaning: what breaks a reader is a new version.
+
+An event's subject is the id of what it is about, its sequence that thing's version. Times are aware and in
+UTC, money is a whole number of the currency's smallest unit.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+from uuid import UUID
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+__all__ = [
+    "AddressValidated",
+    "ConnectionChanged",
+    "DeliveryFailed",
+    "LabelFailed",
+    "LabelNeedsReview",
+    "LabelPurchased",
+    "LabelRefundRejected",
+    "LabelRefunded",
+    "LabelRequested",
+    "MilestoneReached",
+    "OrderCreated",
+    "OrderTransitioned",
+    "TrackingUpdated",
+]
+
+OrderState = Literal["New", "Processing", "Shipped", "Delivered", "Cancelled"]
+TrackingStatus = Literal["unknown", "pre_transit", "transit", "delivered", "returned", "failure"]
+
+_ORDER = "0199a1b2-7c3d-7e4f-8a5b-6c7d8e9f0a1b"
+_LABEL = "0199a1b2-7c3d-7e4f-8a5b-6c7d8e9f0a2c"
+_JOB = "0199a1b2-7c3d-7e4f-8a5b-6c7d8e9f0a3d"
+
+
+def _example(**example: Any) -> ConfigDict:
+    return ConfigDict(frozen=True, json_schema_extra={"examples": [example]})
+
+
+class Recipient(BaseModel):
+    """To whom an order goes."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    company: str = ""
+    email: str = Field("", description="Empty where the recipient is not to be written to.")
+
+
+class OrderCreated(BaseModel):
+    """An order was entered."""
+
+    type: ClassVar[str] = "backroom.shipping.order.created.v1"
+    model_config = _example(
+        order_id=_ORDER,
+        number="1042",
+        created_by="user:ada",
+        recipient={"name": "Bob Example", "company": "Example Labels", "email": "bob@example.com"},
+    )
+
+    order_id: UUID
+    number: str = Field(description="What people call it.")
+    created_by: str = Field(description="The principal.")
+    recipient: Recipient
+
+
+class OrderTransitioned(BaseModel):
+    """Somebody moved an order to another state. Carriers never do."""
+
+    type: ClassVar[str] = "backroom.shipping.order.transitioned.v1"
+    model_config = _example(
+        order_id=_ORDER,
+        number="1042",
+        created_by="user:ada",
+        from_state="Processing",
+        to_state="Shipped",
+        by="user:eve",
+        reason="",
+    )
+
+    order_id: UUID
+    number: str
+    created_by: str
+    from_state: OrderState
+    to_state: OrderState
+    by: str | None = Field(description="The principal who did it.")
+    reason: str = ""
+
+
+class AddressValidated(BaseModel):
+    """The carrier's directory was asked about the address of an order."""
+
+    type: ClassVar[str] = "backroom.shipping.address.validated.v1"
+    model_config = _example(address_id=_LABEL, valid=False, complete=True, messages=["The postal code was not found."])
+
+    address_id: UUID
+    valid: bool
+    complete: bool = Field(description="Whether it has all that a label needs.")
+    messages: list[str]
+
+
+class LabelRequested(BaseModel):
+    """Somebody asked for a label. Whether it is bought, other events tell."""
+
+    type: ClassVar[str] = "backroom.shipping.label.requested.v1"
+    model_config = _example(label_id=_LABEL, order_id=_ORDER, order_number="1042", requested_by="user:eve", job_id=_JOB)
+
+    label_id: UUID
+    order_id: UUID
+    order_number: str
+    requested_by: str | None
+    job_id: UUID | None = None
+
+
+class LabelPurchased(BaseModel):
+    """A label was bought, and paid for."""
+
+    type: ClassVar[str] = "backroom.shipping.label.purchased.v1"
+    model_config = _example(
+        label_id=_LABEL,
+        order_id=_ORDER,
+        order_number="1042",
+        requested_by="user:eve",
+        carrier="USPS",
+        service="Ground Advantage",
+        amount=790,
+        currency="USD",
+        tracking_number="9205590164917312751089",
+        tracking_url="https://tracking.example/9205590164917312751089",
+        purchased_at="2026-03-01T12:00:00Z",
+    )
+
+    label_id: UUID
+    order_id: UUID
+    order_number: str
+    requested_by: str | None
+    carrier: str
+    service: str
+    amount: int
+    currency: str
+    tracking_number: str
+    tracking_url: str
+    purchased_at: AwareDatetime
+
+
+class LabelFailed(BaseModel):
+    """No label was bought, and nothing is tried any more."""
+
+    type: ClassVar[str] = "backroom.shipping.label.failed.v1"
+    model_config = _example(
+        label_id=_LABEL,
+        order_id=_ORDER,
+        order_number="1042",
+        requested_by="user:eve",
+        code="address_rejected",
+        job_id=_JOB,
+    )
+
+    label_id: UUID
+    order_id: UUID
+    order_number: str
+    requested_by: str | None
+    code: str = Field(description="A key of shipping's failure texts.")
+    job_id: UUID | None = Field(None, description="The job that can be retried.")
+
+
+class LabelNeedsReview(BaseModel):
+    """Whether a label was bought cannot be known yet; nobody buys another one without a person's word."""
+
+    type: ClassVar[str] = "backroom.shipping.label.needs_review.v1"
+    model_config = _example(
+        label_id=_LABEL,
+        order_id=_ORDER,
+        order_number="1042",
+        requested_by="user:eve",
+        code="provider_unknown_outcome",
+        job_id=_JOB,
+    )
+
+    label_id: UUID
+    order_id: UUID
+    order_number: str
+    requested_by: str | None
+    code: str
+    job_id: UUID | None = None
+
+
+class LabelRefunded(BaseModel):
+    """The money for a label came back."""
+
+    type: ClassVar[str] = "backroom.shipping.label.refunded.v1"
+    model_config = _example(label_id=_LABEL, order_id=_ORDER, order_number="1042", amount=790, currency="USD")
+
+    label_id: UUID
+    order_id: UUID
+    order_number: str
+    amount: int | None
+    currency: str | None
+
+
+class LabelRefundRejected(BaseModel):
+    """The money for a label does not come back: it was used, or it was too late."""
+
+    type: ClassVar[str] = "backroom.shipping.label.refund_rejected.v1"
+    model_config = _example(label_id=_LABEL, order_id=_ORDER, order_number="1042", amount=790, currency="USD")
+
+    label_id: UUID
+    order_id: UUID
+    order_number: str
+    amount: int | None
+    currency: str | None
+
+
+class TrackingUpdated(BaseModel):
+    """The carrier says something newer about a parcel. The order's state stays as people set it."""
+
+    type: ClassVar[str] = "backroom.shipping.tracking.updated.v1"
+    model_config = _example(
+        order_id=_ORDER,
+        label_id=_LABEL,
+        carrier="usps",
+        tracking_number="9205590164917312751089",
+        status="transit",
+        substatus="out_for_delivery",
+        details="Out for delivery.",
+        place="Reno, NV, US",
+        status_date="2026-03-03T08:12:00Z",
+        eta=None,
+    )
+
+    order_id: UUID
+    label_id: UUID
+    carrier: str
+    tracking_number: str
+    status: TrackingStatus
+    substatus: str = ""
+    details: str = ""
+    place: str = ""
+    status_date: AwareDatetime | None = None
+    eta: AwareDatetime | None = None
+
+
+class MilestoneReached(BaseModel):
+    """An order came a good step further; once per order and milestone, for those who are told of it."""
+
+    type: ClassVar[str] = "backroom.shipping.milestone.reached.v1"
+    model_config = _example(
+        order_id=_ORDER,
+        order_number="1042",
+        milestone="in_transit",
+        created_by="user:ada",
+        recipient={"name": "Bob Example", "company": "Example Labels", "email": "bob@example.com"},
+        carrier="USPS",
+        tracking_number="9205590164917312751089",
+        tracking_url="https://tracking.example/9205590164917312751089",
+    )
+
+    order_id: UUID
+    order_number: str
+    milestone: Literal["label_created", "in_transit", "delivered"]
+    created_by: str
+    recipient: Recipient
+    carrier: str
+    tracking_number: str
+    tracking_url: str
+
+
+class DeliveryFailed(BaseModel):
+    """An alert: the parcel comes back, or could not be delivered; once per order and reason."""
+
+    type: ClassVar[str] = "backroom.shipping.delivery.failed.v1"
+    model_config = _example(
+        order_id=_ORDER,
+        order_number="1042",
+        reason="returned",
+        details="Your shipment is being returned to the sender.",
+        carrier="USPS",
+        tracking_number="9205590164917312751089",
+    )
+
+    order_id: UUID
+    order_number: str
+    reason: Literal["returned", "failure"]
+    details: str
+    carrier: str
+    tracking_number: str
+
+
+class ConnectionChanged(BaseModel):
+    """The account with Shippo works, or does not any more."""
+
+    type: ClassVar[str] = "backroom.shipping.connection.changed.v1"
+    model_config = _example(provider="shippo", status="needs_reauthorization")
+
+    provider: Literal["shippo"]
+    status: Literal["checking", "connected", "needs_reauthorization"]
