@@ -17,6 +17,7 @@ from typing import Any, Self
 
 import psycopg
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from shared.context import SYSTEM, current
@@ -219,9 +220,14 @@ class unit_of_work:
         session = Session(database.system if system else database.app, expire_on_commit=False)
         self._work = Work(database, session, tenant_id, system=system)
         self._work.before_commit.extend(commit_checks.get())
-        self._token = _work.set(self._work)
         if not system:
-            enter_tenant(session.connection(), tenant_id)
+            # Before the unit of work counts as open: if the database is away, nothing may join what never began.
+            try:
+                enter_tenant(session.connection(), tenant_id)
+            except BaseException:
+                session.close()
+                raise
+        self._token = _work.set(self._work)
         return session
 
     def __exit__(
@@ -276,6 +282,27 @@ class adopt:
 def current_work() -> Work | None:
     """Return the open unit of work, or None outside of any."""
     return _work.get()
+
+
+def _bind_to_tenant(connection: Connection, tenant_id: str) -> None:
+    """Bind a connection of the app's engine to a tenant, if the last unit of work that had it was of another one.
+
+    Done outside of the transaction, so that no rollback undoes it, and remembered with the connection. Every
+    unit of work comes through here: none ever works under the tenant of the one before.
+    """
+    if connection.info.get("tenant_id") != tenant_id:
+        connection.info.pop("tenant_id", None)
+        raw = connection.connection.dbapi_connection
+        assert isinstance(raw, psycopg.Connection)
+        statement = "SELECT set_config('backroom.tenant', %s, false)"
+        try:
+            raw.autocommit = True
+            raw.execute(statement, (tenant_id,))
+            raw.autocommit = False
+        except psycopg.Error as error:
+            connection.invalidate(error)
+            raise OperationalError(statement, (tenant_id,), error, connection_invalidated=True) from error
+        connection.info["tenant_id"] = tenant_id
 
 
 def enter_tenant(connection: Connection, tenant_id: str) -> None:
