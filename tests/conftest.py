@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
 
 import pytest
 
+from shared.runtime.service import Service
 from shared.testing.servers import (
     PostgresServer,
     RabbitServer,
@@ -14,6 +17,7 @@ from shared.testing.servers import (
     rabbitmq_server,
     skip_or_fail,
 )
+from shared.testing.service import ServiceUnderTest, Templates
 
 
 @pytest.fixture(scope="session")
@@ -36,3 +40,29 @@ def rabbitmq() -> Iterator[RabbitServer]:
         skip_or_fail(missing)
     with server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def _templates(postgres: PostgresServer) -> Iterator[Templates]:
+    templates = Templates(postgres)
+    yield templates
+    templates.close()
+
+
+@pytest.fixture
+def service_app(request: pytest.FixtureRequest, _templates: Templates) -> Iterator[Callable[..., ServiceUnderTest]]:
+    """Make a service under test over a fresh database: `service_app(service, transport="embedded", **settings)`.
+
+    With `transport="rabbitmq"` it has a virtual host of its own. All of it goes when the test ends.
+    """
+    with ExitStack() as stack:
+
+        def make(service: Service, transport: str = "embedded", **settings: Any) -> ServiceUnderTest:
+            broker_url = None
+            if transport == "rabbitmq":
+                rabbitmq: RabbitServer = request.getfixturevalue("rabbitmq")
+                broker_url = stack.enter_context(rabbitmq.fresh_vhost(service.name))
+            database_url = stack.enter_context(_templates.fresh(service))
+            return stack.enter_context(ServiceUnderTest(service, database_url, broker_url=broker_url, **settings))
+
+        yield make
