@@ -223,7 +223,7 @@ class unit_of_work:
         if not system:
             # Before the unit of work counts as open: if the database is away, nothing may join what never began.
             try:
-                enter_tenant(session.connection(), tenant_id)
+                _bind_to_tenant(session.connection(), tenant_id)
             except BaseException:
                 session.close()
                 raise

@@ -7,6 +7,8 @@ one is being committed, so that under load one commit claims many.
 
 from __future__ import annotations
 
+import contextlib
+import queue
 import threading
 import uuid
 from collections.abc import Sequence
@@ -85,34 +87,40 @@ _Waiting = tuple[uuid.UUID, int, Future[Claim | None]]
 
 
 class ClaimBatcher:
-    """Commits leased claims, several threads' in one transaction. No thread of its own: whoever comes first
-    commits for all that have come meanwhile."""
+    """Commits leased claims from a thread of its own: those that come while one commit is under way share the next.
+
+    These commits do not wait for the disk. A claim that a crash of the database undoes is a claim of which
+    nothing durable can have come: whatever is committed later makes it durable first, since the log is one.
+    """
 
     def __init__(self, database: Database, liveness: Liveness) -> None:
         self._database = database
         self._liveness = liveness
         self._lock = threading.Lock()
-        self._turn = threading.Lock()
-        self._waiting: list[_Waiting] = []
+        self._waiting: queue.SimpleQueue[_Waiting] = queue.SimpleQueue()
         self._held: set[uuid.UUID] = set()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Start the thread. Claims begin it by themselves where nobody has."""
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="claims", daemon=True)
+                self._thread.start()
 
     def claim(self, job_id: uuid.UUID, dispatch: int) -> Claim | None:
         """Claim a job; return it, or None when it is not ours to run. `release` it when its run is over.
 
         Raises sqlalchemy.exc.DBAPIError when the database is away; claiming again is then safe.
         """
-        future: Future[Claim | None] = Future()
+        if self._thread is None:
+            self.start()
         with self._lock:
             if job_id in self._held:
                 return None
             self._held.add(job_id)
-            self._waiting.append((job_id, dispatch, future))
-        while not future.done():
-            with self._turn:
-                if not future.done():
-                    with self._lock:
-                        batch, self._waiting = self._waiting, []
-                    self._commit(batch)
+        future: Future[Claim | None] = Future()
+        self._waiting.put((job_id, dispatch, future))
         try:
             claim = future.result()
         except BaseException:
@@ -127,11 +135,20 @@ class ClaimBatcher:
         with self._lock:
             self._held.discard(job_id)
 
+    def _run(self) -> None:
+        while True:
+            batch = [self._waiting.get()]
+            with contextlib.suppress(queue.Empty):
+                while True:
+                    batch.append(self._waiting.get_nowait())
+            self._commit(batch)
+
     def _commit(self, batch: list[_Waiting]) -> None:
         try:
             # In one order, lest two processes that claim in bulk wait for each other.
             batch.sort(key=lambda item: item[0])
             with self._database.system.begin() as connection:
+                connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
                 rows = connection.exec_driver_sql(
                     _CLAIM,
                     {

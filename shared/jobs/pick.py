@@ -15,7 +15,7 @@ from datetime import datetime
 from heapq import heapify, heappop, heappush
 from typing import Any
 
-from sqlalchemy import Connection
+import psycopg
 
 __all__ = ["Gates", "Picked", "QueueLimits", "in_flight", "lines", "next_due", "pick_queue"]
 
@@ -24,18 +24,18 @@ WEIGHT = 25
 
 _LINES = """
 WITH RECURSIVE line AS (
-    (SELECT priority, tenant_id FROM jobs WHERE state = 'scheduled' AND queue = %(queue)s
-     ORDER BY priority, tenant_id LIMIT 1)
+    (SELECT queue, priority, tenant_id FROM jobs WHERE state = 'scheduled'
+     ORDER BY queue, priority, tenant_id LIMIT 1)
     UNION ALL
-    SELECT following.priority, following.tenant_id
+    SELECT following.queue, following.priority, following.tenant_id
     FROM line, LATERAL (
-        SELECT priority, tenant_id FROM jobs
-        WHERE state = 'scheduled' AND queue = %(queue)s
-          AND (priority, tenant_id) > (line.priority, line.tenant_id)
-        ORDER BY priority, tenant_id LIMIT 1
+        SELECT queue, priority, tenant_id FROM jobs
+        WHERE state = 'scheduled'
+          AND (queue, priority, tenant_id) > (line.queue, line.priority, line.tenant_id)
+        ORDER BY queue, priority, tenant_id LIMIT 1
     ) AS following
 )
-SELECT priority, tenant_id FROM line
+SELECT queue, priority, tenant_id FROM line
 """
 
 _FRONT = """
@@ -51,10 +51,10 @@ LATERAL (
 
 _NEXT_DUE = """
 SELECT min(job.run_at)
-FROM unnest(%(priorities)s::smallint[], %(tenants)s::text[]) AS line(priority, tenant_id),
+FROM unnest(%(queues)s::text[], %(priorities)s::smallint[], %(tenants)s::text[]) AS line(queue, priority, tenant_id),
 LATERAL (
     SELECT run_at FROM jobs
-    WHERE state = 'scheduled' AND queue = %(queue)s AND priority = line.priority AND tenant_id = line.tenant_id
+    WHERE state = 'scheduled' AND queue = line.queue AND priority = line.priority AND tenant_id = line.tenant_id
       AND run_at > clock_timestamp()
     ORDER BY run_at LIMIT 1
 ) AS job
@@ -71,6 +71,7 @@ WHERE id = ANY(%s) AND state = 'scheduled' RETURNING id, dispatch, lost
 """
 
 Line = tuple[int, str]
+Rows = psycopg.Connection[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,36 +105,42 @@ class Gates:
     probing: set[str] = field(default_factory=set)
 
 
-def lines(connection: Connection, queue: str) -> list[Line]:
-    """Return which (priority, tenant) lines exist in a queue, by a walk over the index, not over the rows."""
-    return [(row[0], row[1]) for row in connection.exec_driver_sql(_LINES, {"queue": queue})]
+def lines(connection: Rows) -> dict[str, list[Line]]:
+    """Return which (priority, tenant) lines exist, by queue; a walk over the index, not over the rows."""
+    found: dict[str, list[Line]] = defaultdict(list)
+    for queue, priority, tenant in connection.execute(_LINES):
+        found[queue].append((priority, tenant))
+    return found
 
 
-def in_flight(connection: Connection) -> dict[str, dict[str, dict[str, int]]]:
+def in_flight(connection: Rows) -> dict[str, dict[str, dict[str, int]]]:
     """Return how many jobs are queued or running, by queue, tenant and actor."""
     found: dict[str, dict[str, dict[str, int]]] = defaultdict(lambda: defaultdict(dict))
-    for queue, tenant, actor, count in connection.exec_driver_sql(_IN_FLIGHT):
+    for queue, tenant, actor, count in connection.execute(_IN_FLIGHT):
         found[queue][tenant][actor] = count
     return found
 
 
-def next_due(connection: Connection, queue: str, existing: Sequence[Line]) -> datetime | None:
-    """Return when the next job of a queue becomes due, None if there is none in the future."""
-    if not existing:
+def next_due(connection: Rows, existing: Mapping[str, Sequence[Line]]) -> datetime | None:
+    """Return when the next job of these lines becomes due, None if there is none in the future."""
+    flat = [(queue, *line) for queue, of_queue in existing.items() for line in of_queue]
+    if not flat:
         return None
-    return connection.exec_driver_sql(
+    row = connection.execute(
         _NEXT_DUE,
         {
-            "queue": queue,
-            "priorities": [line[0] for line in existing],
-            "tenants": [line[1] for line in existing],
+            "queues": [line[0] for line in flat],
+            "priorities": [line[1] for line in flat],
+            "tenants": [line[2] for line in flat],
         },
-    ).scalar()
+    ).fetchone()
+    return row[0] if row else None
 
 
 def pick_queue(
-    connection: Connection,
+    connection: Rows,
     queue: str,
+    existing: Sequence[Line],
     limits: QueueLimits,
     gates: Gates,
     flying: Mapping[str, Mapping[str, int]],
@@ -149,12 +156,12 @@ def pick_queue(
     free = limits.window - used
     if free <= 0:
         return []
-    existing = [line for line in lines(connection, queue) if line[1] not in gates.tenants]
+    existing = [line for line in existing if line[1] not in gates.tenants]
     if not existing:
         return []
     lightest = min(weights.values())
     most = max(2, -(-(free // lightest) // len(existing)) + 1)
-    rows = connection.exec_driver_sql(
+    rows = connection.execute(
         _FRONT,
         {
             "queue": queue,
@@ -167,7 +174,7 @@ def pick_queue(
     chosen = _choose(rows, limits, gates, flying, weights, free)
     if not chosen:
         return []
-    handed = {row[0]: (row[1], row[2]) for row in connection.exec_driver_sql(_HAND_OUT, ([c[0] for c in chosen],))}
+    handed = {row[0]: (row[1], row[2]) for row in connection.execute(_HAND_OUT, ([c[0] for c in chosen],))}
     return [Picked(job, tenant, actor, *handed[job]) for job, tenant, actor in chosen if job in handed]
 
 

@@ -8,6 +8,8 @@ only when RabbitMQ has confirmed every message of it and returned none as unrout
 from __future__ import annotations
 
 import threading
+import time
+from collections import deque
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -35,6 +37,16 @@ class PublishFailed(Exception):
     """Not every message of the batch is known to be with the broker; the batch has to be published again."""
 
 
+class Pending(Protocol):
+    """A batch that is on its way."""
+
+    def wait(self) -> None:
+        """Wait until the broker has it; raises PublishFailed."""
+
+    def settled(self) -> bool:
+        """Whether the broker has it by now; raises PublishFailed when it will not."""
+
+
 class Transport(Protocol):
     """How the relay reaches the broker."""
 
@@ -43,6 +55,9 @@ class Transport(Protocol):
 
     def publish(self, publications: Sequence[Publication]) -> None:
         """Publish all; returns when the broker has them all. Raises PublishFailed."""
+
+    def send(self, publications: Sequence[Publication]) -> Pending:
+        """Write all, and return what will know whether the broker has them. Raises PublishFailed."""
 
     def queue(self, name: str) -> str:
         """Return the broker's name for this service's queue."""
@@ -64,11 +79,23 @@ class EmbeddedTransport:
     def publish(self, publications: Sequence[Publication]) -> None:
         self.hub.publish(list(publications))
 
+    def send(self, publications: Sequence[Publication]) -> Pending:
+        self.hub.publish(list(publications))
+        return _Settled()
+
     def queue(self, name: str) -> str:
         return f"{self.service}.{name}"
 
     def close(self) -> None:
         """Nothing to close."""
+
+
+class _Settled:
+    def wait(self) -> None:
+        """It is there already."""
+
+    def settled(self) -> bool:
+        return True
 
 
 class RabbitTransport:
@@ -106,16 +133,14 @@ class RabbitTransport:
             channel.queue_bind(self.queue(EVENTS_QUEUE), EXCHANGE, routing_key=event_type)
 
     def publish(self, publications: Sequence[Publication]) -> None:
-        if not publications:
-            return
+        if publications:
+            self.send(publications).wait()
+
+    def send(self, publications: Sequence[Publication]) -> Pending:
         if self._connection is None or not self._connection.usable:
             self.close()
             self._connection = _ConfirmingConnection(self._parameters)
-        try:
-            self._connection.publish(publications)
-        except PublishFailed:
-            self.close()
-            raise
+        return self._connection.send(publications)
 
     def close(self) -> None:
         connection, self._connection = self._connection, None
@@ -124,15 +149,29 @@ class RabbitTransport:
 
 
 class _Batch:
+    """Messages that were written together; done when each is confirmed, or when one cannot be."""
+
     def __init__(self) -> None:
         self.done = threading.Event()
         self.error: str | None = None
-        self.first = 0
         self.outstanding: set[int] = set()
+        self._deadline = time.monotonic() + _CONFIRM_TIMEOUT
 
     def fail(self, error: str) -> None:
         self.error = self.error or error
         self.done.set()
+
+    def wait(self) -> None:
+        if not self.done.wait(max(0.0, self._deadline - time.monotonic())):
+            self.fail(f"no confirm within {_CONFIRM_TIMEOUT:.0f} seconds")
+        if self.error is not None:
+            raise PublishFailed(self.error)
+
+    def settled(self) -> bool:
+        if not self.done.is_set() and time.monotonic() < self._deadline:
+            return False
+        self.wait()
+        return True
 
 
 class _ConfirmingConnection:
@@ -141,7 +180,7 @@ class _ConfirmingConnection:
     def __init__(self, parameters: pika.connection.Parameters) -> None:
         self._opened = threading.Event()
         self._channel: Channel | None = None
-        self._batch: _Batch | None = None
+        self._batches: deque[_Batch] = deque()
         self._error: str | None = None
         self._sent = 0
         self._connection = SelectConnection(
@@ -177,42 +216,48 @@ class _ConfirmingConnection:
 
     def _broken(self, error: str) -> None:
         self._error = self._error or error
-        batch = self._batch
-        if batch is not None:
-            batch.fail(self._error)
+        self._fail_all(self._error)
         self._opened.set()
         try:
             self._connection.ioloop.stop()
         except Exception:
             log.debug("the loop was stopped already")
 
+    def _fail_all(self, error: str) -> None:
+        while self._batches:
+            self._batches.popleft().fail(error)
+
     def _on_return(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
-        if self._batch is not None:
-            self._batch.fail(f"unroutable: {method.exchange!r} {method.routing_key!r}")
+        # A return names no delivery tag: all that is on its way counts as not published.
+        self._fail_all(f"unroutable: {method.exchange!r} {method.routing_key!r}")
 
     def _on_confirm(self, frame: Any) -> None:
-        batch = self._batch
-        if batch is None:
-            return
         tag = frame.method.delivery_tag
         if isinstance(frame.method, pika.spec.Basic.Nack):
-            batch.fail("the broker refused a message")
+            self._fail_all("the broker refused a message")
             return
-        if frame.method.multiple:
-            batch.outstanding = {waiting for waiting in batch.outstanding if waiting > tag}
-        else:
-            batch.outstanding.discard(tag)
-        if not batch.outstanding:
-            batch.done.set()
+        for batch in self._batches:
+            if frame.method.multiple:
+                batch.outstanding = {waiting for waiting in batch.outstanding if waiting > tag}
+            else:
+                batch.outstanding.discard(tag)
+            if not batch.outstanding:
+                batch.done.set()
+        while self._batches and self._batches[0].done.is_set():
+            self._batches.popleft()
 
-    def publish(self, publications: Sequence[Publication]) -> None:
+    def send(self, publications: Sequence[Publication]) -> _Batch:
+        """Write a batch; several may be on their way at a time."""
         batch = _Batch()
 
         def write() -> None:
             assert self._channel is not None
-            self._batch = batch
+            if self._error is not None:
+                batch.fail(self._error)
+                return
             first = self._sent + 1
             batch.outstanding = set(range(first, first + len(publications)))
+            self._batches.append(batch)
             try:
                 for publication in publications:
                     self._channel.basic_publish(
@@ -233,11 +278,7 @@ class _ConfirmingConnection:
                 batch.fail(f"not written: {error!r}")
 
         self._connection.ioloop.add_callback_threadsafe(write)
-        if not batch.done.wait(_CONFIRM_TIMEOUT):
-            batch.fail(f"no confirm within {_CONFIRM_TIMEOUT:.0f} seconds")
-        self._batch = None
-        if batch.error is not None:
-            raise PublishFailed(batch.error)
+        return batch
 
     def close(self) -> None:
         def stop() -> None:

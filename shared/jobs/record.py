@@ -35,11 +35,13 @@ class Finished:
     trace_id: str | None = None
 
 
+_RUNS = """unnest(%s::uuid[], %s::int[], %s::timestamptz[], %s::timestamptz[], %s::text[], %s::text[],
+                         %s::text[], %s::text[])"""
+_RUN = """(VALUES (%s::uuid, %s::int, %s::timestamptz, %s::timestamptz, %s::text, %s::text, %s::text, %s::text))"""
+
 _DONE = """
 WITH run AS (
-    SELECT * FROM unnest(%s::uuid[], %s::int[], %s::timestamptz[], %s::timestamptz[], %s::text[], %s::text[],
-                         %s::text[], %s::text[])
-        AS run(id, dispatch, started_at, ended_at, outcome, code, result, trace_id)
+    SELECT * FROM {runs} AS run(id, dispatch, started_at, ended_at, outcome, code, result, trace_id)
 ), done AS (
     UPDATE jobs SET state = 'succeeded', outcome = run.outcome, result = run.result::jsonb, failure = NULL,
                     runs = runs + (state = 'queued')::int, waiting_for = NULL, started_at = run.started_at,
@@ -54,6 +56,9 @@ SELECT done.id, done.runs, run.dispatch, done.tenant_id, %s, run.started_at, run
 FROM done JOIN run USING (id)
 RETURNING job_id
 """
+
+_DONE_MANY = _DONE.format(runs=_RUNS)
+_DONE_ONE = _DONE.format(runs=_RUN)
 
 _CONCLUDE = """
 UPDATE jobs SET
@@ -81,8 +86,15 @@ _OURS = "SELECT 1 FROM jobs WHERE id = %s AND dispatch = %s AND state = 'running
 
 def done(connection: Connection, runs: Sequence[Finished]) -> set[uuid.UUID]:
     """Complete these jobs in the open transaction; return the ids of those that were still ours."""
+    if len(runs) == 1:
+        run = runs[0]
+        parameters: tuple[Any, ...] = (
+            run.job_id, run.dispatch, run.started_at, run.ended_at, run.outcome, run.code, _json(run.result),
+            run.trace_id, run.worker_id,
+        )  # fmt: skip
+        return {row[0] for row in connection.exec_driver_sql(_DONE_ONE, parameters)}
     rows = connection.exec_driver_sql(
-        _DONE,
+        _DONE_MANY,
         (
             [run.job_id for run in runs],
             [run.dispatch for run in runs],
@@ -90,12 +102,16 @@ def done(connection: Connection, runs: Sequence[Finished]) -> set[uuid.UUID]:
             [run.ended_at for run in runs],
             [run.outcome for run in runs],
             [run.code for run in runs],
-            [None if run.result is None else json.dumps(run.result, default=str) for run in runs],
+            [_json(run.result) for run in runs],
             [run.trace_id for run in runs],
             runs[0].worker_id if runs else None,
         ),
     )
     return {row[0] for row in rows}
+
+
+def _json(result: Any) -> str | None:
+    return None if result is None else json.dumps(result, default=str)
 
 
 def conclude(

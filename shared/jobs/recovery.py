@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection
+import psycopg
 
 from shared.db.database import Database
 from shared.jobs.actor import Actor
@@ -87,7 +87,7 @@ class _Orphan:
 
 def recover(
     database: Database,
-    connection: Connection,
+    connection: psycopg.Connection[Any],
     conclusions: Conclusions,
     actors: Mapping[str, Actor[Any, Any]],
     *,
@@ -98,19 +98,14 @@ def recover(
     `connection` is the relay's, in autocommit. Jobs of actors that this process does not know stay as they
     are until one comes that knows them.
     """
-    dead = (
-        connection.exec_driver_sql(
-            _DEAD, {"space": LOCK_SPACE, "suspended": suspended, "grace": GRACE, "restart": _AFTER_RESTART}
-        )
-        .scalars()
-        .all()
-    )
-    connection.exec_driver_sql(_FORGET_IDLE, (suspended * 2,))
+    parameters = {"space": LOCK_SPACE, "suspended": suspended, "grace": GRACE, "restart": _AFTER_RESTART}
+    dead = [row[0] for row in connection.execute(_DEAD, parameters)]
+    connection.execute(_FORGET_IDLE, (suspended * 2,))
     if not dead:
         return 0
     # First the worker learns that it is dead, then its jobs go: it must not claim under its old id any more.
-    connection.exec_driver_sql(_FORGET, (list(dead),))
-    orphans = [_Orphan(*row) for row in connection.exec_driver_sql(_THEIRS, (list(dead),))]
+    connection.execute(_FORGET, (list(dead),))
+    orphans = [_Orphan(*row) for row in connection.execute(_THEIRS, (list(dead),))]
     recovered = 0
     for orphan in orphans:
         declared = actors.get(orphan.actor)

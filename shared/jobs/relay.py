@@ -15,14 +15,14 @@ import json
 import math
 import threading
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
-from sqlalchemy import Connection, NullPool, create_engine
+from psycopg.rows import namedtuple_row
 from sqlalchemy.exc import DBAPIError
 
 from shared.context import SYSTEM, use
@@ -30,8 +30,8 @@ from shared.db.database import SYSTEM_ROLE, Database
 from shared.events.envelope import envelope
 from shared.jobs.actor import Actor
 from shared.jobs.conclusions import Conclusions
-from shared.jobs.pick import WEIGHT, Gates, Picked, QueueLimits, in_flight, lines, next_due, pick_queue
-from shared.jobs.publisher import EXCHANGE, PublishFailed, Transport
+from shared.jobs.pick import WEIGHT, Gates, Picked, QueueLimits, Rows, in_flight, lines, next_due, pick_queue
+from shared.jobs.publisher import EXCHANGE, Pending, PublishFailed, Transport
 from shared.jobs.recovery import SUSPENDED, recover
 from shared.jobs.runner import CHUNK
 from shared.jobs.signals import RELAY
@@ -53,6 +53,9 @@ _IDLE = 0.5
 _RECOVER_EVERY = 0.25
 _LOST_EVERY = 5.0
 _BATCH = 500
+_ON_THEIR_WAY = 8
+_AHEAD = 0.1
+"""Seconds of work, at the pace of the last second, that a window may hold where that is more than its base."""
 
 log = get_logger(__name__)
 
@@ -125,6 +128,8 @@ class Relay:
         self.beat = lambda: None
         """Called in each round, for a liveness probe."""
         self._workers: tuple[float, dict[str, tuple[int, set[str]]]] = (0.0, {})
+        self._on_their_way: deque[Pending] = deque()
+        self._pace: dict[str, deque[tuple[float, int]]] = defaultdict(deque)
         self._next_recovery = 0.0
         self._next_lost = 0.0
 
@@ -159,19 +164,14 @@ class Relay:
                     return
             metrics.relay_leads(True)
             leadership.execute(f"LISTEN {RELAY}".encode())
+            self._on_their_way.clear()
             self.transport.prepare([*self.queues, EVENTS_QUEUE], self.event_types)
-            engine = create_engine(
-                self.database.sqlalchemy_url(),
-                poolclass=NullPool,
-                isolation_level="AUTOCOMMIT",
-                connect_args={
-                    "options": f"-c role={SYSTEM_ROLE} -c TimeZone=UTC -c lock_timeout=5s",
-                    "prepare_threshold": 2,
-                },
-            )
-            with engine.connect() as connection:
+            with self.database.connect(role=SYSTEM_ROLE, prepare_threshold=2) as connection:
+                # Marks of what is handed out need not wait for the disk: one that a crash undoes is made again.
+                connection.execute("SET synchronous_commit = off")
+                connection.execute("SET lock_timeout = '5s'")
                 # Whoever led before may have marked and not published; RabbitMQ may have lost what was published.
-                connection.exec_driver_sql(_HAND_OUT_ANEW, (0,))
+                connection.execute(_HAND_OUT_ANEW, (0,))
                 log.info("the relay leads")
                 while not stop.is_set():
                     self.beat()
@@ -183,8 +183,10 @@ class Relay:
         row = connection.execute("SELECT pg_try_advisory_lock(%s, %s)", _LEADER_LOCK).fetchone()
         return bool(row and row[0])
 
-    def round(self, connection: Connection) -> bool:
+    def round(self, connection: Rows) -> bool:
         """Do all that is to be done now; return whether there may be more at once."""
+        while self._on_their_way and self._on_their_way[0].settled():
+            self._on_their_way.popleft()
         events = self._publish_events(connection)
         now = time.monotonic()
         if now >= self._next_recovery:
@@ -192,7 +194,7 @@ class Relay:
             recover(self.database, connection, self.conclusions, self.actors, suspended=self.suspended)
         if now >= self._next_lost:
             self._next_lost = now + _LOST_EVERY
-            lost = connection.exec_driver_sql(_HAND_OUT_ANEW, (30,)).rowcount
+            lost = connection.execute(_HAND_OUT_ANEW, (30,)).rowcount
             if lost:
                 log.warning("handed out anew what nobody claimed", jobs=lost)
         self._hand_out(connection)
@@ -200,8 +202,8 @@ class Relay:
 
     # -- events ----------------------------------------------------------------------------------------
 
-    def _publish_events(self, connection: Connection) -> int:
-        rows = connection.exec_driver_sql(_PENDING_EVENTS, (_BATCH,)).all()
+    def _publish_events(self, connection: Rows) -> int:
+        rows: list[Any] = connection.cursor(row_factory=namedtuple_row).execute(_PENDING_EVENTS, (_BATCH,)).fetchall()
         if not rows:
             return 0
         began = time.perf_counter()
@@ -220,7 +222,7 @@ class Relay:
                 )
             )
         self.transport.publish(publications)
-        connection.exec_driver_sql(_MARK_PUBLISHED, ([row.id for row in rows],))
+        connection.execute(_MARK_PUBLISHED, ([row.id for row in rows],))
         for row in rows:
             metrics.event_published(row.type)
         metrics.relay_published(0, len(rows), time.perf_counter() - began)
@@ -228,13 +230,18 @@ class Relay:
 
     # -- jobs ------------------------------------------------------------------------------------------
 
-    def _hand_out(self, connection: Connection) -> None:
+    def _hand_out(self, connection: Rows) -> None:
         workers = self._live_workers(connection)
         if not workers:
+            return
+        existing = lines(connection)
+        if not existing:
             return
         gates = self._gates(connection)
         flying = in_flight(connection)
         for name, settings in self.queues.items():
+            if name not in existing:
+                continue
             threads, known = workers.get(name, (0, set()))
             weights = {
                 actor.actor_name: (1 if actor.job.transactional else WEIGHT)
@@ -243,13 +250,26 @@ class Relay:
             }
             if not threads or not weights:
                 continue
-            window = 2 * threads * WEIGHT
+            window = self._window(name, threads)
             if settings.concurrency is not None:
                 window = min(window, settings.concurrency * WEIGHT)
             limits = QueueLimits(window, settings.per_tenant)
-            picked = pick_queue(connection, name, limits, gates.get(name, Gates()), flying.get(name, {}), weights)
+            picked = pick_queue(
+                connection, name, existing[name], limits, gates.get(name, Gates()), flying.get(name, {}), weights
+            )
             if picked:
+                self._pace[name].append((time.monotonic(), sum(weights[job.actor] for job in picked)))
                 self._publish_jobs(name, picked, threads)
+
+    def _window(self, queue: str, threads: int) -> int:
+        """Return how much of a queue may be in flight: two jobs per thread; more only while jobs are so quick
+        that two per thread would be gone before the next round, since what is handed out stands in nobody's line."""
+        now = time.monotonic()
+        pace = self._pace[queue]
+        while pace and pace[0][0] < now - 1:
+            pace.popleft()
+        quick = int(_AHEAD * sum(weight for _, weight in pace))
+        return max(2 * threads * WEIGHT, min(quick, 8 * threads * WEIGHT))
 
     def _publish_jobs(self, queue: str, picked: Sequence[Picked], threads: int) -> None:
         began = time.perf_counter()
@@ -273,25 +293,28 @@ class Relay:
                         message_id=str(chunk[0].id),
                     )
                 )
-        self.transport.publish(publications)
+        # Confirms are looked at in later rounds: if one fails, all that is handed out is handed out anew.
+        self._on_their_way.append(self.transport.send(publications))
+        while len(self._on_their_way) > _ON_THEIR_WAY:
+            self._on_their_way.popleft().wait()
         metrics.relay_published(len(picked), 0, time.perf_counter() - began)
 
-    def _live_workers(self, connection: Connection) -> dict[str, tuple[int, set[str]]]:
+    def _live_workers(self, connection: Rows) -> dict[str, tuple[int, set[str]]]:
         """Return, by queue, how many threads consume it and which actors they all know; looked up twice a second."""
         read_at, found = self._workers
         if time.monotonic() - read_at < (0.5 if found else 0.05):
             return found
         fresh: dict[str, tuple[int, set[str]]] = {}
-        for threads, queues, actors in connection.exec_driver_sql(_WORKERS):
+        for threads, queues, actors in connection.execute(_WORKERS):
             for queue in queues:
                 count, known = fresh.get(queue, (0, None))
                 fresh[queue] = (count + threads, set(actors) if known is None else known | set(actors))
         self._workers = (time.monotonic(), fresh)
         return fresh
 
-    def _gates(self, connection: Connection) -> dict[str, Gates]:
+    def _gates(self, connection: Rows) -> dict[str, Gates]:
         gates: dict[str, Gates] = defaultdict(Gates)
-        for kind, name, tenant, _ in connection.exec_driver_sql(_GATES):
+        for kind, name, tenant, _ in connection.execute(_GATES):
             if kind == "paused":
                 gates[name].shut = True
                 continue
@@ -312,7 +335,7 @@ class Relay:
 
     # -- waiting ---------------------------------------------------------------------------------------
 
-    def _wait(self, leadership: psycopg.Connection[Any], connection: Connection, busy: bool) -> None:
+    def _wait(self, leadership: psycopg.Connection[Any], connection: Rows, busy: bool) -> None:
         if busy:
             return
         if self._drain(leadership, 0):
@@ -321,10 +344,9 @@ class Relay:
             return
         timeout = _IDLE
         now = datetime.now(UTC)
-        for name in self.queues:
-            due = next_due(connection, name, lines(connection, name))
-            if due is not None:
-                timeout = min(timeout, max(0.0, (due - now).total_seconds()))
+        due = next_due(connection, lines(connection))
+        if due is not None:
+            timeout = min(timeout, max(0.0, (due - now).total_seconds()))
         self._drain(leadership, timeout)
 
     @staticmethod

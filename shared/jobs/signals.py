@@ -60,27 +60,30 @@ class Signals:
 
     def _run(self) -> None:
         connection: psycopg.Connection[Any] | None = None
-        changes_at = 0.0
+        wake_at = changes_at = 0.0
         while True:
-            now = time.monotonic()
-            if self._changed:
-                self._pending.wait(max(0.0, changes_at - now))
-            else:
+            if not self._wake and not self._changed:
                 self._pending.wait()
+            elif self._wake:
+                # Under load a hint every few milliseconds says as much as one for every job.
+                time.sleep(max(0.0, wake_at - time.monotonic()))
+            else:
+                self._pending.wait(max(0.0, changes_at - time.monotonic()))
             self._pending.clear()
             database = self._database()
             if database is None:
                 return
             now = time.monotonic()
-            with self._lock:
-                wake, self._wake = self._wake, False
-                changed: dict[uuid.UUID, str] = {}
-                if now >= changes_at:
+            wake, self._wake = self._wake, False
+            changed: dict[uuid.UUID, str] = {}
+            if now >= changes_at:
+                with self._lock:
                     changed, self._changed = self._changed, {}
             try:
                 if connection is None or connection.closed:
                     connection = database.connect()
                 if wake:
+                    wake_at = now + 0.004
                     connection.execute("SELECT pg_notify(%s, '')", (RELAY,))
                 if changed:
                     _send_changes(connection, changed)

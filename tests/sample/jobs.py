@@ -29,7 +29,7 @@ def write(key: str) -> None:
     record(key)
 
 
-@actor(queue_name="calls", retry=(0.2, 0.4, 0.6))
+@actor(queue_name="leases", retry=(0.2, 0.4, 0.6))
 def lease(key: str, seconds: float = 0.0) -> dict[str, str]:
     time.sleep(seconds)
     with completion({"key": key}):

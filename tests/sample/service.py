@@ -5,6 +5,12 @@ from shared.runtime.service import Queue, Service
 service = Service(
     "sample",
     title="Sample",
-    queues=(Queue("work"), Queue("calls", provider="elsewhere", per_tenant=4), Queue("default"), Queue("handlers")),
+    queues=(
+        Queue("work"),
+        Queue("leases"),
+        Queue("calls", provider="elsewhere", per_tenant=4),
+        Queue("default"),
+        Queue("handlers"),
+    ),
     package="tests.sample",
 )
