@@ -78,7 +78,7 @@ FAILURES: Final[Mapping[str, FailureText]] = {
         action="Ask the owner to check the means of payment in the Shippo account, then press Retry.",
     ),
     "rate_expired": FailureText(
-        what="The chosen rate for order {number} has grown too old, and the same service now costs more.",
+        what="The chosen rate for order {number} no longer holds, and the same service now costs more.",
         meaning="No label was bought, since you did not agree to a higher price.",
         doing="We fetched new rates for you to look at.",
         action="Choose one of the new rates and buy the label.",

@@ -137,6 +137,8 @@ class Shipment(TenantRecord, Base):
     order_id: Mapped[uuid.UUID]
     parcel_id: Mapped[uuid.UUID]
     provider_id: Mapped[str]
+    fingerprint: Mapped[str]
+    """Of all that the rates were quoted for: when it is another now, they no longer hold."""
     messages: Mapped[list[Any]] = mapped_column(default=list)
     rated_at: Mapped[datetime]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import uuid
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -12,13 +14,14 @@ from sqlalchemy.orm import Session
 
 from services.shipping.models import Rate, Shipment
 from services.shipping.settings import settings
+from services.shipping.shippo_objects import Address, Parcel
 from services.shipping.shippo_objects import Shipment as Quoted
 from shared.db import new_id
 
-__all__ = ["best", "expired", "keep", "latest", "same_service"]
+__all__ = ["best", "expired", "fingerprint", "keep", "latest", "same_service"]
 
 
-def keep(session: Session, order_id: uuid.UUID, parcel_id: uuid.UUID, quoted: Quoted) -> list[Rate]:
+def keep(session: Session, order_id: uuid.UUID, parcel_id: uuid.UUID, quoted: Quoted, fingerprint: str) -> list[Rate]:
     """Store a shipment with its rates; return them."""
     now = datetime.now(UTC)
     shipment = Shipment(
@@ -26,6 +29,7 @@ def keep(session: Session, order_id: uuid.UUID, parcel_id: uuid.UUID, quoted: Qu
         order_id=order_id,
         parcel_id=parcel_id,
         provider_id=quoted.id,
+        fingerprint=fingerprint,
         messages=[asdict(message) for message in quoted.messages],
         rated_at=min((rate.created_at for rate in quoted.rates), default=now),
     )
@@ -52,6 +56,12 @@ def keep(session: Session, order_id: uuid.UUID, parcel_id: uuid.UUID, quoted: Qu
     session.add_all(found)
     session.flush()
     return found
+
+
+def fingerprint(sender: Address, recipient: Address, box: Parcel) -> str:
+    """Return a mark of what rates are asked for; another address or box has another one."""
+    facts = json.dumps([asdict(sender), asdict(recipient), asdict(box)], sort_keys=True)
+    return hashlib.sha256(facts.encode()).hexdigest()
 
 
 def latest(session: Session, parcel_id: uuid.UUID) -> tuple[Shipment, list[Rate]] | None:

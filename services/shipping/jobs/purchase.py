@@ -25,10 +25,10 @@ from sqlalchemy.orm import Session
 from services.shipping import labels, rates
 from services.shipping.jobs.account import Account, shippo_account
 from services.shipping.jobs.files import copy_label_file
-from services.shipping.jobs.rates import ask
+from services.shipping.jobs.rates import Wanted, ask, wanted_for
 from services.shipping.jobs.refunds import poll_refund, refund_label
 from services.shipping.jobs.said import given_up
-from services.shipping.models import LIVE_LABEL, Label, Order, Rate
+from services.shipping.models import LIVE_LABEL, Label, Order, Rate, Shipment
 from services.shipping.providers.shippo import failure_of
 from services.shipping.settings import settings
 from services.shipping.shippo_objects import Label as Bought
@@ -144,36 +144,45 @@ def _buy_once(account: Account, label: Label, rate: Rate) -> Bought:
 def _rate(account: Account, plan: Plan, number: str) -> Rate:
     """Return the rate to buy at, committed as the label's. Raises GiveUp when there is none to be had."""
     label = plan.label
+    wanted = wanted_for(account, label.parcel_id)
     with unit_of_work() as session:
         rate = session.get(Rate, label.rate_id) if label.rate_id is not None else None
+        if rate is not None and (plan.sent or _holds(session, rate, wanted)):
+            # What may have been bought was bought at this one, however old it is.
+            return rate
         quoted = rates.latest(session, label.parcel_id) if rate is None else None
+        fresh = [one for one in quoted[1] if _holds(session, one, wanted)] if quoted is not None else []
     if rate is not None:
-        # What may have been bought was bought at this one, however old it is.
-        return rate if plan.sent or not rates.expired(rate) else _renewed(account, label, rate, number)
-    fresh = [one for one in quoted[1] if not rates.expired(one)] if quoted is not None else []
+        return _renewed(account, label, rate, number)
     chosen = rates.best(fresh) or rates.best(_ask_again(account, label, number))
     assert chosen is not None, "carriers that take a parcel have a rate"
     return _take(label, chosen)
 
 
+def _holds(session: Session, rate: Rate, wanted: Wanted) -> bool:
+    """Whether a rate can still be bought, and is for what is to be sent now."""
+    return not rates.expired(rate) and session.get_one(Shipment, rate.shipment_id).fingerprint == wanted.fingerprint
+
+
 def _renewed(account: Account, label: Label, old: Rate, number: str) -> Rate:
-    """Return a new rate in place of one that is too old. A person's choice is replaced by the same service
-    at no higher price, or not at all."""
+    """Return a new rate in place of one that no longer holds. A person's choice is replaced by the same
+    service at no higher price, or not at all."""
     fresh = _ask_again(account, label, number)
     if not label.chosen:
         chosen = rates.best(fresh)
     else:
         chosen = rates.same_service(fresh, old)
         if chosen is None or chosen.amount > old.amount:
-            raise GiveUp("rate_expired", number=number, carrier=old.carrier, service=old.service)
+            raise GiveUp("rate_expired", number=number)
     assert chosen is not None, "carriers that take a parcel have a rate"
     return _take(label, chosen)
 
 
 def _ask_again(account: Account, label: Label, number: str) -> list[Rate]:
-    order_id, quoted = ask(account, label.parcel_id, number)
+    wanted = wanted_for(account, label.parcel_id)
+    quoted = ask(account, wanted, number)
     with unit_of_work() as session:
-        return rates.keep(session, order_id, label.parcel_id, quoted)
+        return rates.keep(session, wanted.order_id, label.parcel_id, quoted, wanted.fingerprint)
 
 
 def _take(label: Label, rate: Rate) -> Rate:

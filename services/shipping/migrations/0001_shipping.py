@@ -104,6 +104,7 @@ CREATE TABLE shipments (
     order_id    uuid NOT NULL,
     parcel_id   uuid NOT NULL,
     provider_id text NOT NULL,
+    fingerprint text NOT NULL,
     messages    jsonb NOT NULL,
     rated_at    timestamptz NOT NULL,
     created_at  timestamptz NOT NULL DEFAULT now(),

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 
 import pytest
+from sqlalchemy import text
 
 from services.shipping.providers import shippo as provider
 from services.shipping.service import service
@@ -61,6 +62,10 @@ def bare(service_world: World) -> Iterator[World]:
     """A tenant that has not connected Shippo."""
     service_world.tenant = f"t{uuid.uuid4().hex[:12]}"
     service_world.sandbox.reset()
+    # What an earlier test made of the provider as a whole: it may have been down.
+    with service_world.app.database.system.begin() as connection:
+        connection.execute(text("DELETE FROM circuits"))
+        connection.execute(text("DELETE FROM rate_limits"))
     yield service_world
     service_world.sandbox.release()
     service_world.sandbox.faults.clear()
