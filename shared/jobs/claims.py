@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import psycopg
 from sqlalchemy import Connection
 
-from shared.db.database import Database
+from shared.db.database import SYSTEM_ROLE, Database
 from shared.jobs.liveness import Liveness
 
 __all__ = ["Claim", "ClaimBatcher", "lock_queued"]
@@ -100,6 +101,7 @@ class ClaimBatcher:
         self._waiting: queue.SimpleQueue[_Waiting] = queue.SimpleQueue()
         self._held: set[uuid.UUID] = set()
         self._thread: threading.Thread | None = None
+        self._connection: psycopg.Connection[Any] | None = None
 
     def start(self) -> None:
         """Start the thread. Claims begin it by themselves where nobody has."""
@@ -111,7 +113,7 @@ class ClaimBatcher:
     def claim(self, job_id: uuid.UUID, dispatch: int) -> Claim | None:
         """Claim a job; return it, or None when it is not ours to run. `release` it when its run is over.
 
-        Raises sqlalchemy.exc.DBAPIError when the database is away; claiming again is then safe.
+        Raises psycopg.Error when the database is away; claiming again is then safe.
         """
         if self._thread is None:
             self.start()
@@ -147,20 +149,28 @@ class ClaimBatcher:
         try:
             # In one order, lest two processes that claim in bulk wait for each other.
             batch.sort(key=lambda item: item[0])
-            with self._database.system.begin() as connection:
-                connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
-                rows = connection.exec_driver_sql(
-                    _CLAIM,
-                    {
-                        "worker": self._liveness.worker_id,
-                        "ids": [item[0] for item in batch],
-                        "dispatches": [item[1] for item in batch],
-                    },
-                ).all()
+            rows = self._connected().execute(
+                _CLAIM,
+                {
+                    "worker": self._liveness.worker_id,
+                    "ids": [item[0] for item in batch],
+                    "dispatches": [item[1] for item in batch],
+                },
+            )
             claimed = {row[0]: Claim(*row) for row in rows}
             for job_id, _, future in batch:
                 future.set_result(claimed.get(job_id))
         except BaseException as error:
+            connection, self._connection = self._connection, None
+            if connection is not None:
+                connection.close()
             for _, _, future in batch:
                 if not future.done():
                     future.set_exception(error)
+
+    def _connected(self) -> psycopg.Connection[Any]:
+        if self._connection is None:
+            # In autocommit: one statement is the whole transaction, and one round trip.
+            self._connection = self._database.connect(role=SYSTEM_ROLE, prepare_threshold=1)
+            self._connection.execute("SET synchronous_commit = off")
+        return self._connection

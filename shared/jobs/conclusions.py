@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Protocol
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import DataError, DBAPIError, OperationalError
 from sqlalchemy.orm import Session
 
 from shared.context import SYSTEM, use
@@ -27,6 +29,13 @@ from shared.telemetry import get_logger, trace_ids
 __all__ = ["Claimed", "Conclusions"]
 
 log = get_logger(__name__)
+
+_HOOK_TRIES = 5
+
+_CANCEL_REQUESTED = """
+SELECT cancel_requested_at IS NOT NULL FROM jobs
+WHERE id = %s AND dispatch = %s AND state IN ('queued', 'running') FOR UPDATE
+"""
 
 
 class Claimed(Protocol):
@@ -72,14 +81,31 @@ class Conclusions:
         worker_id: int | None,
         started_at: datetime | None,
     ) -> bool:
-        """Conclude in a transaction of its own; return whether the job was still ours to conclude."""
-        try:
-            with self.database.system.begin() as connection:
-                return self._conclude(connection, declared, claim, verdict, worker_id, started_at, hook=True)
-        except _HookFailed as error:
-            log.error("the actor's failed hook raised; the job is failed without it", error=repr(error.__cause__))
-            with self.database.system.begin() as connection:
-                return self._conclude(connection, declared, claim, verdict, worker_id, started_at, hook=False)
+        """Conclude in a transaction of its own; return whether the job was still ours to conclude.
+
+        Raises sqlalchemy.exc.DBAPIError while the database is away. Nothing else keeps a job from its end: a
+        hook that raises is left out, and so is a text that cannot be written.
+        """
+        verdict = replace(verdict, detail=_writable(verdict.detail))
+        hook, busy = True, 0
+        while True:
+            try:
+                with self.database.system.begin() as connection:
+                    return self._conclude(connection, declared, claim, verdict, worker_id, started_at, hook=hook)
+            except _HookFailed as error:
+                cause = error.__cause__
+                if isinstance(cause, OperationalError) and busy < _HOOK_TRIES:
+                    # A deadlock, or a lock that somebody holds: that passes.
+                    busy += 1
+                    continue
+                log.error("the actor's failed hook raised; the job ends without it", error=repr(cause))
+                hook = False
+            except Exception as error:
+                plain = replace(verdict, detail=type(error).__name__, fields={}, result=None)
+                if plain == verdict or (isinstance(error, DBAPIError) and not isinstance(error, DataError)):
+                    raise
+                log.exception("the end of a run could not be written as it was; it is written without its details")
+                verdict = plain
 
     def _conclude(
         self,
@@ -92,6 +118,8 @@ class Conclusions:
         *,
         hook: bool,
     ) -> bool:
+        if verdict.state == "scheduled" and self._cancel_requested(connection, claim):
+            verdict = replace(verdict, state="cancelled", outcome="cancelled", code="cancelled", waiting_for=None)
         text = explain(self.failures, verdict.code, verdict.fields)
         traced = trace_ids()
         runs = conclude(
@@ -128,6 +156,11 @@ class Conclusions:
                     self._alert(connection, claim, verdict, text, runs)
         return True
 
+    @staticmethod
+    def _cancel_requested(connection: Connection, claim: Claimed) -> bool:
+        """Whether somebody asked for the job to stop while it ran: then it does not wait for another run."""
+        return bool(connection.exec_driver_sql(_CANCEL_REQUESTED, (claim.id, claim.dispatch)).scalar())
+
     def _run_hook(self, connection: Connection, declared: Actor[Any, Any], claim: Claimed, verdict: Verdict) -> None:
         assert declared.on_failed is not None
         session = Session(connection, join_transaction_mode="rollback_only", expire_on_commit=False)
@@ -138,6 +171,8 @@ class Conclusions:
                 declared.on_failed(verdict, **declared.converted(claim.arguments))
                 session.flush()
         except Exception as error:
+            if isinstance(error, DBAPIError) and error.connection_invalidated:
+                raise
             raise _HookFailed from error
         leave_tenant(connection)
 
@@ -160,6 +195,11 @@ class Conclusions:
             type=f"backroom.{self.service}.job.failed.v1",
             events=[(str(claim.id), runs, data)],
         )
+
+
+def _writable(text: str) -> str:
+    """Return text that PostgreSQL takes: without NUL and without halves of characters."""
+    return text.encode("utf-8", "replace").decode().replace("\x00", "\N{REPLACEMENT CHARACTER}")
 
 
 class _HookFailed(Exception):

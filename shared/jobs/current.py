@@ -10,17 +10,19 @@ for batch in batches(after=job.checkpoint.get("row", 0)):
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
 
+from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
-from shared.db.database import current_work, unit_of_work
+from shared.db.database import current_work, enter_tenant, leave_tenant, unit_of_work
 from shared.jobs.outcomes import Cancelled, Continue, Snooze, Superseded
 from shared.jobs.record import Finished, done, still_ours
 from shared.jobs.signals import jobs_changed
@@ -94,10 +96,10 @@ class CurrentJob:
         }
         if checkpoint is not None:
             self.checkpoint = checkpoint
-        with unit_of_work(tenant_id=self.tenant_id) as session:
-            row = (
-                session.connection()
-                .exec_driver_sql(
+        outer = current_work()
+        with unit_of_work(tenant_id=self.tenant_id if outer is None else outer.tenant_id) as session:
+            with _within_its_wall(session.connection(), self.tenant_id) as connection:
+                row = connection.exec_driver_sql(
                     _PROGRESS,
                     (
                         json.dumps(self.last_progress),
@@ -105,9 +107,7 @@ class CurrentJob:
                         self.id,
                         self.dispatch,
                     ),
-                )
-                .first()
-            )
+                ).first()
             if row is None:
                 raise Superseded(f"job {self.id} was taken over")
             self._cancelled = row[0] is not None
@@ -125,8 +125,11 @@ class CurrentJob:
         """To be called between batches, outside of any unit of work.
 
         Raises Cancelled when somebody asked for it, Snooze when the worker shuts down, Continue when the
-        slice of this run is over; the job then goes on from its checkpoint.
+        slice of this run is over; the job then goes on from its checkpoint. Raises RuntimeError inside of a
+        unit of work, and so in any transactional job: what is open would be rolled back, checkpoint included.
         """
+        if current_work() is not None:
+            raise RuntimeError("breathe() belongs between units of work; close the open one first")
         if self._cancelled:
             raise Cancelled()
         if self._must_stop():
@@ -136,8 +139,25 @@ class CurrentJob:
 
     def fence(self, session: Session) -> None:
         """Hold on to the job until the open transaction ends; raises Superseded if it was taken over."""
-        if not self.completed and not still_ours(session.connection(), self.id, self.dispatch):
+        if self.completed:
+            return
+        with _within_its_wall(session.connection(), self.tenant_id) as connection:
+            ours = still_ours(connection, self.id, self.dispatch)
+        if not ours:
             raise Superseded(f"job {self.id} was taken over")
+
+
+@contextlib.contextmanager
+def _within_its_wall(connection: Connection, tenant_id: str) -> Iterator[Connection]:
+    """Reach a job of that tenant from whatever unit of work is open: a sweep works in the tenants, one by one."""
+    work = current_work()
+    if work is None or work.system or work.tenant_id == tenant_id:
+        yield connection
+        return
+    leave_tenant(connection)
+    yield connection
+    # Not after an error: it rolls the transaction back, and the role with it.
+    enter_tenant(connection, work.tenant_id)
 
 
 _current: ContextVar[CurrentJob | None] = ContextVar("backroom_current_job", default=None)
@@ -189,7 +209,9 @@ class completion:
             self._result,
             trace_id=None,
         )
-        if not done(session.connection(), [finished]):
+        with _within_its_wall(session.connection(), job.tenant_id) as connection:
+            ours = done(connection, [finished])
+        if not ours:
             raise Superseded(f"job {job.id} was taken over")
 
     def __exit__(self, *exception: Any) -> None:

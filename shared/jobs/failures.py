@@ -89,7 +89,15 @@ def explain(texts: Mapping[str, FailureText], code: str, fields: Mapping[str, An
     """Return the four sentences for a code, filled in; an unknown code gets those of `unexpected`."""
     text = texts.get(code) or COMMON.get(code) or texts.get("unexpected") or COMMON["unexpected"]
     values = _Known(fields or {})
-    return FailureText(*(part.format_map(values) for part in (text.what, text.meaning, text.doing, text.action)))
+    return FailureText(*(_filled(part, values) for part in (text.what, text.meaning, text.doing, text.action)))
+
+
+def _filled(sentence: str, values: Mapping[str, Any]) -> str:
+    try:
+        return sentence.format_map(values)
+    except (ValueError, AttributeError, LookupError, TypeError):
+        # A sentence that does not fit its values is a mistake, but no reason for a job never to end.
+        return sentence
 
 
 class _Known(dict[str, Any]):

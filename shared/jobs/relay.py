@@ -258,8 +258,9 @@ class Relay:
                 connection, name, existing[name], limits, gates.get(name, Gates()), flying.get(name, {}), weights
             )
             if picked:
-                self._pace[name].append((time.monotonic(), sum(weights[job.actor] for job in picked)))
-                self._publish_jobs(name, picked, threads)
+                handed = sum(weights[job.actor] for job in picked)
+                self._pace[name].append((time.monotonic(), handed))
+                self._publish_jobs(name, picked, threads, plenty=handed >= window // 4)
 
     def _window(self, queue: str, threads: int) -> int:
         """Return how much of a queue may be in flight: two jobs per thread; more only while jobs are so quick
@@ -271,7 +272,7 @@ class Relay:
         quick = int(_AHEAD * sum(weight for _, weight in pace))
         return max(2 * threads * WEIGHT, min(quick, 8 * threads * WEIGHT))
 
-    def _publish_jobs(self, queue: str, picked: Sequence[Picked], threads: int) -> None:
+    def _publish_jobs(self, queue: str, picked: Sequence[Picked], threads: int, *, plenty: bool) -> None:
         began = time.perf_counter()
         groups: dict[tuple[str, bool], list[Picked]] = defaultdict(list)
         for job in picked:
@@ -280,8 +281,8 @@ class Relay:
         for (actor, careful), jobs in groups.items():
             size = 1
             if self.actors[actor].job.transactional and not careful:
-                # A chunk per thread while there is little, full chunks when there is much.
-                size = max(1, min(CHUNK, math.ceil(len(jobs) / threads)))
+                # A chunk per thread while there is little, full chunks when there is plenty.
+                size = CHUNK if plenty else max(1, min(CHUNK, math.ceil(len(jobs) / threads)))
             for start in range(0, len(jobs), size):
                 chunk = sorted(jobs[start : start + size], key=lambda job: job.tenant_id)
                 publications.append(

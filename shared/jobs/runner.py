@@ -14,14 +14,15 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
+import psycopg
 from dramatiq.middleware import Interrupt
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
@@ -89,10 +90,14 @@ class Runner:
             if declared.job.transactional and not dispatch.redelivered and self._run_chunk(declared, dispatch):
                 return
             for job_id, number in dispatch.jobs:
-                if self.stopping.is_set():
+                # The time limit is that of the message: after it has struck, the rest goes back to get its own.
+                if dispatch.requeue or self.stopping.is_set():
                     dispatch.requeue = True
                     return
                 self.guarded(dispatch, partial(self._run_one, declared, job_id, number, dispatch))
+        except Interrupt:
+            # Struck between two steps; what was concluded is not found again.
+            dispatch.requeue = True
         finally:
             self.database.unbind(token)
 
@@ -103,17 +108,26 @@ class Runner:
                 connection.exec_driver_sql(_HAND_BACK, (job_id, number))
 
     def guarded(self, dispatch: Dispatch | Delivery, step: Callable[[], None]) -> None:
-        """Do a step that needs the database; wait while it is away rather than let go of the message."""
+        """Do a step that needs the database; wait while it is away rather than let go of the message.
+
+        Raises at once what waiting will not mend: a message that holds what no column takes.
+        """
         pause = 0.1
-        while True:
-            try:
-                return step()
-            except (OperationalError, PoolTimeout, DBAPIError) as error:
-                log.warning("database away, waiting", error=str(error)[:200])
-                if self.stopping.wait(pause):
-                    dispatch.requeue = True
-                    return None
-                pause = min(pause * 2, 2.0)
+        try:
+            while True:
+                try:
+                    return step()
+                except (DataError, IntegrityError):
+                    raise
+                except (DBAPIError, PoolTimeout) as error:
+                    log.warning("database away, waiting", error=str(error)[:200])
+                    if self.stopping.wait(pause):
+                        dispatch.requeue = True
+                        return None
+                    pause = min(pause * 2, 2.0)
+        except Interrupt:
+            # Its time is over before it could even begin. That is no fault of the message: it comes again.
+            dispatch.requeue = True
 
     # -- transactional ---------------------------------------------------------------------------------
 
@@ -130,7 +144,9 @@ class Runner:
                 self._effects(declared, connection, claims, finished)
                 self._complete(connection, finished)
         except Interrupt:
-            raise
+            # One of them, or all together, took too long. Handed back they come again one by one.
+            dispatch.requeue = True
+            return True
         except Exception:
             # Alone, each finds out whether it was the one; what was rolled back did not happen.
             return False
@@ -143,8 +159,13 @@ class Runner:
         connection: Connection,
         claims: Sequence[Claim],
         finished: list[tuple[Claim, Finished]],
+        *,
+        committed: bool = False,
     ) -> None:
-        """Run the actor for each claim inside the open transaction, each under its tenant's wall."""
+        """Run the actor for each claim inside the open transaction, each under its tenant's wall.
+
+        `committed` tells that the claim was committed before, which counted this run already.
+        """
         tenant: str | None = None
         for claim in claims:
             if claim.tenant_id != tenant:
@@ -153,12 +174,12 @@ class Runner:
                     leave_tenant(connection)
                 else:
                     enter_tenant(connection, tenant)
-            finished.append((claim, self._effect(declared, connection, claim, leased=False)))
+            finished.append((claim, self._effect(declared, connection, claim, committed)))
         leave_tenant(connection)
 
-    def _effect(self, declared: Actor[Any, Any], connection: Connection, claim: Claim, *, leased: bool) -> Finished:
+    def _effect(self, declared: Actor[Any, Any], connection: Connection, claim: Claim, committed: bool) -> Finished:
         started = datetime.now(UTC)
-        job = self._job(declared, claim, leased=leased)
+        job = self._job(declared, claim, leased=False, attempt=claim.runs if committed else claim.runs + 1)
         session = Session(connection, join_transaction_mode="rollback_only", expire_on_commit=False)
         work = Work(self.database, session, claim.tenant_id, system=claim.tenant_id == SYSTEM)
         outcome, code, result = "done", None, None
@@ -173,6 +194,7 @@ class Runner:
                 claim.created_at,
             ) as span,
             adopt(work),
+            _at_work(job),
         ):
             metrics.job_started(declared.actor_name, max(0.0, (started - claim.run_at).total_seconds()))
             try:
@@ -211,18 +233,18 @@ class Runner:
     def _run_one(self, declared: Actor[Any, Any], job_id: Any, number: int, dispatch: Dispatch) -> None:
         careful = dispatch.redelivered
         if declared.job.transactional and not careful:
-            return self._run_transactional(declared, job_id, number)
+            return self._run_transactional(declared, job_id, number, dispatch)
         claim = self.claims.claim(job_id, number)
         if claim is None:
             return None
         if not declared.job.transactional:
             return self._run_leased(declared, claim)
         try:
-            return self._run_claimed_transactional(declared, claim)
+            return self._run_claimed_transactional(declared, claim, dispatch)
         finally:
             self.claims.release(claim.id)
 
-    def _run_transactional(self, declared: Actor[Any, Any], job_id: Any, number: int) -> None:
+    def _run_transactional(self, declared: Actor[Any, Any], job_id: Any, number: int, dispatch: Dispatch) -> None:
         finished: list[tuple[Claim, Finished]] = []
         claim: Claim | None = None
         started = datetime.now(UTC)
@@ -236,43 +258,46 @@ class Runner:
                     raise Cancelled
                 self._effects(declared, connection, claims, finished)
                 self._complete(connection, finished)
-        except Superseded:
-            return
         except BaseException as error:
-            if claim is None or _database_away(error):
+            if claim is None:
                 raise
             self._conclude(declared, claim, error, started)
-            if not isinstance(error, Exception):
-                raise
+            self._after_failure(dispatch, error)
             return
         self._tell(declared, finished)
 
-    def _run_claimed_transactional(self, declared: Actor[Any, Any], claim: Claim) -> None:
+    def _run_claimed_transactional(self, declared: Actor[Any, Any], claim: Claim, dispatch: Dispatch) -> None:
         """A transactional job whose message came back: its claim is committed, so that a crash counts."""
         started = datetime.now(UTC)
         finished: list[tuple[Claim, Finished]] = []
         try:
             with self.database.system.begin() as connection:
-                self._effects(declared, connection, [claim], finished)
+                if claim.cancel_requested_at is not None:
+                    raise Cancelled
+                self._effects(declared, connection, [claim], finished, committed=True)
                 self._complete(connection, finished)
-        except Superseded:
-            return
         except BaseException as error:
             self._conclude(declared, claim, error, started)
-            if not isinstance(error, Exception):
-                raise
+            self._after_failure(dispatch, error)
             return
         self._tell(declared, finished)
+
+    @staticmethod
+    def _after_failure(dispatch: Dispatch, error: BaseException) -> None:
+        if isinstance(error, Interrupt):
+            dispatch.requeue = True
+        elif not isinstance(error, Exception):
+            raise error
 
     def _run_leased(self, declared: Actor[Any, Any], claim: Claim) -> None:
         job = self._job(declared, claim, leased=True)
         started = job.started_at
         began = time.perf_counter()
         outcome = "done"
-        token = _current.set(job)
         checks = commit_checks.set((job.fence,))
         try:
             with (
+                _at_work(job),
                 self._context(claim, job, no_outgoing=None),
                 job_span(
                     declared.actor_name,
@@ -301,9 +326,6 @@ class Runner:
                         )
                         with self.database.system.begin() as connection:
                             self._complete(connection, [(claim, run)])
-                except Superseded:
-                    outcome = "superseded"
-                    log.warning("superseded: this run was taken over, nothing that it wrote counts")
                 except BaseException as error:
                     if job.completed:
                         log.error("the actor raised after its completion", error=repr(error))
@@ -315,7 +337,6 @@ class Runner:
                 span.outcome(outcome)
         finally:
             commit_checks.reset(checks)
-            _current.reset(token)
             self.claims.release(claim.id)
         metrics.job_finished(declared.actor_name, outcome, time.perf_counter() - began)
         jobs_changed({claim.id: claim.tenant_id})
@@ -325,16 +346,33 @@ class Runner:
     # -- shared ----------------------------------------------------------------------------------------
 
     def _conclude(self, declared: Actor[Any, Any], claim: Claim, error: BaseException, started: datetime) -> str:
-        """Write down that the run did not succeed; return the outcome. Waits while the database is away."""
-        verdict = self._judge(declared, claim, error)
+        """Write down that the run did not succeed; return the outcome. Waits while the database is away.
+
+        Whatever happens here, the job must not stay `running` in the hands of a worker that has forgotten it.
+        """
+        while True:
+            try:
+                return self._concluded(declared, claim, error, started)
+            except Interrupt:
+                # The time limit is for the work, not for saying what became of it. It strikes once.
+                continue
+
+    def _concluded(self, declared: Actor[Any, Any], claim: Claim, error: BaseException, started: datetime) -> str:
+        try:
+            verdict = self._judge(declared, claim, error)
+        except Exception as mistaken:
+            log.exception("what a run raised could not be judged")
+            verdict = self._judge(declared, claim, RuntimeError(f"{type(error).__name__}: {type(mistaken).__name__}"))
         pause = 0.1
         while True:
             try:
-                self.conclusions.conclude(
+                ours = self.conclusions.conclude(
                     declared, claim, verdict, worker_id=self.liveness.worker_id, started_at=started
                 )
                 break
-            except (OperationalError, PoolTimeout, DBAPIError) as away:
+            except (DataError, IntegrityError):
+                raise
+            except (psycopg.Error, DBAPIError, PoolTimeout) as away:
                 # Recovery will find the job if we never get to say what became of it.
                 log.warning("the outcome could not be written down yet", error=str(away)[:200])
                 if self.stopping.is_set() and pause >= 2.0:
@@ -343,18 +381,18 @@ class Runner:
                 pause = min(pause * 2, 2.0)
         jobs_changed({claim.id: claim.tenant_id})
         wake_relay()
-        return verdict.outcome
+        return verdict.outcome if ours else "superseded"
 
     def _judge(self, declared: Actor[Any, Any], claim: Claim, error: BaseException) -> Verdict:
         retry = [delay * self.conclusions.retry_scale for delay in declared.job.retry]
         return judge(error, failures=claim.failures, retry=retry)
 
-    def _job(self, declared: Actor[Any, Any], claim: Claim, *, leased: bool) -> CurrentJob:
+    def _job(self, declared: Actor[Any, Any], claim: Claim, *, leased: bool, attempt: int | None = None) -> CurrentJob:
         return CurrentJob(
             job_id=claim.id,
             tenant_id=claim.tenant_id,
             dispatch=claim.dispatch,
-            attempt=claim.runs if leased else claim.runs + 1,
+            attempt=claim.runs if attempt is None else attempt,
             retries_left=max(0, len(declared.job.retry) - claim.failures),
             checkpoint=claim.checkpoint,
             progress=claim.progress,
@@ -385,5 +423,11 @@ class Runner:
         )
 
 
-def _database_away(error: BaseException) -> bool:
-    return isinstance(error, DBAPIError) and error.connection_invalidated
+@contextlib.contextmanager
+def _at_work(job: CurrentJob) -> Iterator[None]:
+    """Make this what `current_job()` returns."""
+    token = _current.set(job)
+    try:
+        yield
+    finally:
+        _current.reset(token)
