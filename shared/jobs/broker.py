@@ -9,7 +9,7 @@ into messages by `shared.jobs.wire`, and close off what stock Dramatiq does wron
 from __future__ import annotations
 
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from functools import partial
 from queue import Empty, Queue
 from threading import Lock
@@ -162,6 +162,7 @@ class RabbitConsumer(_RabbitmqConsumer):
     def __init__(self, broker: RabbitBroker, queue_name: str, prefetch: int, timeout: int) -> None:
         super().__init__(broker, broker.rabbit_name(queue_name), prefetch, timeout)
         self.canonical_name = queue_name
+        self._to_ack: deque[int] = deque()
 
     def __next__(self) -> MessageProxy | None:
         try:
@@ -189,11 +190,25 @@ class RabbitConsumer(_RabbitmqConsumer):
         if message.delivered_by is not self:
             self.logger.info("Let go of message %s: another connection delivered it.", message.message_id)
             return
-        if message.args and getattr(message.args[0], "requeue", False):
-            self.known_tags.discard(message._tag)
-            self.connection.add_callback_threadsafe(partial(self.channel.basic_nack, message._tag, requeue=True))
-            return
-        super().ack(message)
+        try:
+            self.known_tags.remove(message._tag)
+            if message.args and getattr(message.args[0], "requeue", False):
+                self.connection.add_callback_threadsafe(partial(self.channel.basic_nack, message._tag, requeue=True))
+                return
+            # One wake-up of the connection's thread acknowledges all that has come meanwhile.
+            self._to_ack.append(message._tag)
+            if len(self._to_ack) == 1:
+                self.connection.add_callback_threadsafe(self._send_acks)
+        except KeyError:
+            self.logger.warning("Failed to ack message: not in known tags.")
+        except (pika.exceptions.AMQPConnectionError, pika.exceptions.AMQPChannelError) as error:
+            # The message comes again, and finds nothing to claim.
+            self.logger.info("Not acknowledged, the connection is gone: %r", error)
+
+    def _send_acks(self) -> None:
+        while self._to_ack:
+            self.channel.basic_ack(self._to_ack[0])
+            self._to_ack.popleft()
 
     def nack(self, message: Any) -> None:
         if message.delivered_by is self:

@@ -99,7 +99,8 @@ class ClaimBatcher:
         self._liveness = liveness
         self._lock = threading.Lock()
         self._waiting: queue.SimpleQueue[_Waiting] = queue.SimpleQueue()
-        self._held: set[uuid.UUID] = set()
+        # By number, too: while a run that was taken over has not noticed yet, the job may come back under a new one.
+        self._held: set[tuple[uuid.UUID, int]] = set()
         self._thread: threading.Thread | None = None
         self._connection: psycopg.Connection[Any] | None = None
 
@@ -118,24 +119,24 @@ class ClaimBatcher:
         if self._thread is None:
             self.start()
         with self._lock:
-            if job_id in self._held:
+            if (job_id, dispatch) in self._held:
                 return None
-            self._held.add(job_id)
+            self._held.add((job_id, dispatch))
         future: Future[Claim | None] = Future()
         self._waiting.put((job_id, dispatch, future))
         try:
             claim = future.result()
         except BaseException:
-            self.release(job_id)
+            self.release(job_id, dispatch)
             raise
         if claim is None:
-            self.release(job_id)
+            self.release(job_id, dispatch)
         return claim
 
-    def release(self, job_id: uuid.UUID) -> None:
+    def release(self, job_id: uuid.UUID, dispatch: int) -> None:
         """Let go of a claimed job whose run is over."""
         with self._lock:
-            self._held.discard(job_id)
+            self._held.discard((job_id, dispatch))
 
     def _run(self) -> None:
         while True:
@@ -157,9 +158,10 @@ class ClaimBatcher:
                     "dispatches": [item[1] for item in batch],
                 },
             )
-            claimed = {row[0]: Claim(*row) for row in rows}
-            for job_id, _, future in batch:
-                future.set_result(claimed.get(job_id))
+            claims = [Claim(*row) for row in rows]
+            claimed = {(claim.id, claim.dispatch): claim for claim in claims}
+            for job_id, dispatch, future in batch:
+                future.set_result(claimed.get((job_id, dispatch)))
         except BaseException as error:
             connection, self._connection = self._connection, None
             if connection is not None:

@@ -67,11 +67,11 @@ FROM outbox WHERE published_at IS NULL ORDER BY id LIMIT %s
 _MARK_PUBLISHED = "UPDATE outbox SET published_at = clock_timestamp() WHERE id = ANY(%s)"
 
 _HAND_OUT_ANEW = """
-UPDATE jobs SET state = 'scheduled', waiting_for = 'handed_out_anew', lost = least(lost + 1, 100),
+UPDATE jobs SET state = 'scheduled', waiting_for = 'handed_out_anew', lost = least(lost + %(lost)s, 100),
                 updated_at = clock_timestamp()
 WHERE id IN (
     SELECT id FROM jobs
-    WHERE state = 'queued' AND queued_at < clock_timestamp() - make_interval(secs => %s * 2 ^ least(lost, 5))
+    WHERE state = 'queued' AND queued_at < clock_timestamp() - make_interval(secs => %(after)s * 2 ^ least(lost, 5))
     FOR UPDATE SKIP LOCKED
 )
 """
@@ -171,7 +171,8 @@ class Relay:
                 connection.execute("SET synchronous_commit = off")
                 connection.execute("SET lock_timeout = '5s'")
                 # Whoever led before may have marked and not published; RabbitMQ may have lost what was published.
-                connection.execute(_HAND_OUT_ANEW, (0,))
+                # A change of leaders is no sign that anything is wrong with the jobs, so it does not count as a loss.
+                connection.execute(_HAND_OUT_ANEW, {"lost": 0, "after": 0})
                 log.info("the relay leads")
                 while not stop.is_set():
                     self.beat()
@@ -194,7 +195,7 @@ class Relay:
             recover(self.database, connection, self.conclusions, self.actors, suspended=self.suspended)
         if now >= self._next_lost:
             self._next_lost = now + _LOST_EVERY
-            lost = connection.execute(_HAND_OUT_ANEW, (30,)).rowcount
+            lost = connection.execute(_HAND_OUT_ANEW, {"lost": 1, "after": 30}).rowcount
             if lost:
                 log.warning("handed out anew what nobody claimed", jobs=lost)
         self._hand_out(connection)
@@ -341,7 +342,7 @@ class Relay:
             return
         if self._drain(leadership, 0):
             # Under load hints come all the time; a breath in between lets each round do more.
-            time.sleep(0.002)
+            time.sleep(0.004)
             return
         timeout = _IDLE
         now = datetime.now(UTC)

@@ -242,7 +242,7 @@ class Runner:
         try:
             return self._run_claimed_transactional(declared, claim, dispatch)
         finally:
-            self.claims.release(claim.id)
+            self.claims.release(claim.id, claim.dispatch)
 
     def _run_transactional(self, declared: Actor[Any, Any], job_id: Any, number: int, dispatch: Dispatch) -> None:
         finished: list[tuple[Claim, Finished]] = []
@@ -337,7 +337,7 @@ class Runner:
                 span.outcome(outcome)
         finally:
             commit_checks.reset(checks)
-            self.claims.release(claim.id)
+            self.claims.release(claim.id, claim.dispatch)
         metrics.job_finished(declared.actor_name, outcome, time.perf_counter() - began)
         jobs_changed({claim.id: claim.tenant_id})
         # A place is free: the relay may hand out the next job.
