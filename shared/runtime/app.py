@@ -33,6 +33,7 @@ from shared.jobs.schedules import Scheduler
 from shared.jobs.wire import EVENTS_ACTOR, EVENTS_QUEUE, Delivery
 from shared.outbound import vault
 from shared.outbound.guard import install_guard
+from shared.runtime import together
 from shared.runtime.secrets import Secrets
 from shared.runtime.service import Service
 from shared.runtime.settings import Settings
@@ -233,14 +234,15 @@ class _Lifecycle(Middleware):
         return self._app.forks
 
     def before_worker_boot(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
-        # As many messages at hand as threads, and no more: what waits in a worker is in nobody's line.
-        worker.queue_prefetch = max(2, worker.worker_threads)
+        # A message more at hand per thread, and no more: what waits in a worker is in nobody's line.
+        worker.queue_prefetch = 2 * worker.worker_threads
         self._app.liveness.set_threads(worker.worker_threads)
         signals.start(self._app.database)
         try:
             self._app.liveness.start()
         except RuntimeError as error:
             raise MiddlewareError(str(error)) from error
+        together.watch(self._app.runner.stopping.is_set)
 
     def before_worker_shutdown(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
         self._app.liveness.drain()
