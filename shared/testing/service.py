@@ -35,10 +35,14 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import dramatiq
+import psycopg
 from sqlalchemy import Row, text
 
 from shared.context import use
+from shared.db import unit_of_work
+from shared.db.database import commit_checks
 from shared.db.migrate import upgrade
+from shared.jobs import operations
 from shared.jobs.actor import Actor, Dispatch
 from shared.jobs.broker import EmbeddedHub
 from shared.runtime.app import App, build
@@ -170,13 +174,12 @@ class ServiceUnderTest:
         self.database = self.app.database
         self.worker: dramatiq.Worker | None = None
         self._threads: list[threading.Thread] = []
+        self._processes = 0
 
     # -- life ------------------------------------------------------------------------------------------
 
     def __enter__(self) -> Self:
-        token = self.database.bind()
-        self._stack.callback(self.database.unbind, token)
-        self._stack.enter_context(use(tenant_id=self.tenant_id, service=self.service.name))
+        self._stack.enter_context(self.current())
         return self
 
     def __exit__(
@@ -186,6 +189,28 @@ class ServiceUnderTest:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        """Make the service's database and the tenant the current ones; for one that is shared by several tests."""
+        for actor in self.app.actors.values():
+            # Whoever built the same service last has its actors.
+            actor.broker = self.app.broker
+        token = self.database.bind()
+        try:
+            with use(tenant_id=self.tenant_id, service=self.service.name):
+                yield
+        finally:
+            self.database.unbind(token)
+
+    def clear(self) -> None:
+        """Empty every table, so that one database serves many tests; for a service of which nothing is started."""
+        tables = self.query(
+            "SELECT string_agg(quote_ident(relname), ', ') FROM pg_class WHERE relnamespace = 'public'::regnamespace "
+            "AND relkind = 'r' AND relname NOT IN ('alembic_version', 'workers')"
+        )[0][0]
+        with psycopg.connect(self.database_url, autocommit=True) as owner:
+            owner.execute(f"TRUNCATE {tables}".encode())
 
     def close(self) -> None:
         """Stop what was started, and let go of the database."""
@@ -244,6 +269,7 @@ class ServiceUnderTest:
             start_new_session=True,
         )
         running = WorkerProcess(master, self)
+        self._processes += 1
         try:
             wait_until(
                 lambda: (self._registered() > before and running.workers) or master.poll() is not None,
@@ -256,6 +282,7 @@ class ServiceUnderTest:
         finally:
             _signal_all(running, signal.SIGCONT)
             running.stop()
+            self._processes -= 1
 
     def _registered(self) -> int:
         return int(self.query("SELECT count(*) FROM workers")[0][0])
@@ -316,6 +343,8 @@ class ServiceUnderTest:
         actor = self.app.actors[self.job(dispatch.jobs[0][0]).actor]
         # A worker's thread knows neither the test's unit of work nor its tenant.
         contextvars.Context().run(self.app.runner.run, actor, dispatch)
+        if dispatch.requeue and not dispatch.redelivered:
+            self.deliver(Dispatch(dispatch.jobs, redelivered=True))
 
     def drain(self, deadline: float = 60.0, *, queues: Sequence[str] | None = None) -> None:
         """Return when no job is live any more; raises NotInTime.
@@ -323,7 +352,7 @@ class ServiceUnderTest:
         With a worker running this waits; else it runs all jobs in this thread, those due later at once.
         """
         where = _LIVE + (" AND queue = ANY(:queues)" if queues is not None else "")
-        if self.worker is not None or self._registered():
+        if self.worker is not None or self._processes:
             statement = f"SELECT count(*) FROM jobs WHERE {where}"  # noqa: S608
             wait_until(lambda: self.query(statement, queues=queues)[0][0] == 0, deadline, "all jobs to end")
             return
@@ -351,6 +380,23 @@ class ServiceUnderTest:
         found = wait_until(there, deadline, f"job {job_id} to be {' or '.join(wanted)}")
         assert found is not None
         return found
+
+    def retry(self, job_id: uuid.UUID) -> None:
+        """Retry a failed or cancelled job by hand, as a person of its tenant would."""
+        with use(tenant_id=self.job(job_id).tenant_id, job_id=None), apart(), unit_of_work() as session:
+            operations.retry(session, job_id, actors=self.app.actors)
+
+    def cancel(self, job_id: uuid.UUID) -> None:
+        """Cancel a job, as a person of its tenant would."""
+        with use(tenant_id=self.job(job_id).tenant_id, job_id=None), apart(), unit_of_work() as session:
+            operations.cancel(session, job_id, actors=self.app.actors)
+
+    def why(self, job_id: uuid.UUID) -> operations.Why:
+        """Ask why a job is where it is, as its tenant would."""
+        job = self.job(job_id)
+        queue = next(queue for queue in self.app.queues if queue.name == job.queue)
+        with use(tenant_id=job.tenant_id), unit_of_work() as session:
+            return operations.why(session, job_id, provider=queue.provider, per_tenant=queue.per_tenant)
 
     def advance(self, seconds: float) -> None:
         """Let time pass for what waits: whatever is due within so many seconds is due now."""
@@ -422,6 +468,16 @@ class ServiceUnderTest:
         """Run a statement over all tenants, and commit; return how many rows it touched."""
         with self.database.system.begin() as connection:
             return int(connection.execute(text(statement), parameters).rowcount)
+
+
+@contextmanager
+def apart() -> Iterator[None]:
+    """Keep units of work opened inside apart from the job that runs around them, if any."""
+    token = commit_checks.set(())
+    try:
+        yield
+    finally:
+        commit_checks.reset(token)
 
 
 def _descendants(pid: int) -> list[int]:

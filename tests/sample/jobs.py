@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import enum
 import os
 import signal
 import time
+from collections.abc import Callable
+from datetime import date, datetime
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import text
 
 from shared.context import current
 from shared.db import unit_of_work
-from shared.jobs import GiveUp, Retry, Skip, Snooze, actor, completion, current_job, fan_out
+from shared.jobs import GiveUp, Priority, Retry, Skip, Snooze, actor, completion, current_job, fan_out
 from shared.jobs.verdict import Verdict
 
 
@@ -92,3 +96,72 @@ def slices(key: str, total: int) -> dict[str, int]:
 @actor(queue_name="default")
 def many(keys: list[str]) -> dict[str, Any]:
     return fan_out(write, [{"key": key} for key in keys], unit="keys")
+
+
+SCRIPTS: dict[str, Callable[[], Any]] = {}
+"""What `scripted` and `scripted_here` do, by key; for tests that run jobs in their own process."""
+
+HOOKS: dict[str, Callable[[Verdict], None]] = {}
+
+
+@actor(queue_name="default", retry=(10, 60, 600), subject="Script {key}")
+def scripted(key: str) -> Any:
+    """A leased job that does what the test wrote for it."""
+    return SCRIPTS[key]()
+
+
+@actor(queue_name="work", transactional=True, retry=(10, 60, 600))
+def scripted_here(key: str) -> Any:
+    """The same, transactional."""
+    return SCRIPTS[key]()
+
+
+@scripted.failed
+def after_script(verdict: Verdict, key: str) -> None:
+    HOOKS.get(key, lambda _: None)(verdict)
+
+
+@scripted_here.failed
+def after_script_here(verdict: Verdict, key: str) -> None:
+    HOOKS.get(key, lambda _: None)(verdict)
+
+
+@actor(queue_name="leases", retry=(0.1, 0.1, 0.1))
+def kill_worker_leased(key: str) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Flavor(enum.Enum):
+    SWEET = "sweet"
+    SOUR = "sour"
+
+
+@actor(queue_name="default", unique=("number", "flavor"))
+def typed(
+    ident: UUID | None = None,
+    at: datetime | None = None,
+    day: date | None = None,
+    flavor: Flavor = Flavor.SWEET,
+    idents: list[UUID] | None = None,
+    number: int = 0,
+) -> dict[str, str]:
+    """Say which types the arguments have when they arrive."""
+    arguments = {"ident": ident, "at": at, "day": day, "flavor": flavor, "idents": (idents or [None])[0]}
+    return {name: type(value).__name__ for name, value in arguments.items()}
+
+
+@actor(queue_name="calls", unique="key")
+def call(key: str) -> None:
+    """A job of a queue whose provider may be down."""
+
+
+@actor(queue_name="default", priority=Priority.URGENT)
+def urgent(key: str) -> None:
+    record(key)
+
+
+@actor(queue_name="leases", time_limit=0.5, retry=())
+def overruns(key: str) -> None:
+    """Takes longer than it may."""
+    while True:
+        time.sleep(0.01)
