@@ -18,9 +18,9 @@ from typing import Any
 
 import psycopg
 
-from shared.db.database import Database, current_database
+from shared.db.database import Database, Work, current_database
 
-__all__ = ["CHANGES", "RELAY", "Signals", "jobs_changed", "wake_relay"]
+__all__ = ["CHANGES", "RELAY", "Signals", "jobs_changed", "wake_relay", "wake_relay_after"]
 
 RELAY = "backroom_relay"
 CHANGES = "backroom_jobs"
@@ -122,6 +122,12 @@ def start(database: Database) -> None:
 def wake_relay() -> None:
     """Tell the relay of the current database that jobs or events wait to be handed out."""
     _of(current_database()).wake()
+
+
+def wake_relay_after(work: Work) -> None:
+    """Wake the relay once this unit of work has committed; more than once is as good as once."""
+    if wake_relay not in work.after_commit:
+        work.after_commit.append(wake_relay)
 
 
 def jobs_changed(jobs: dict[uuid.UUID, str]) -> None:

@@ -23,9 +23,9 @@ from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
 from shared.db.database import current_work, enter_tenant, leave_tenant, unit_of_work
+from shared.db.signals import jobs_changed
 from shared.jobs.outcomes import Cancelled, Continue, Snooze, Superseded
 from shared.jobs.record import Finished, done, still_ours
-from shared.jobs.signals import jobs_changed
 
 __all__ = ["CurrentJob", "completion", "current_job"]
 

@@ -18,8 +18,8 @@ from sqlalchemy.orm import Session
 from shared.context import Context, current
 from shared.db import new_id
 from shared.db.database import Work, current_work, unit_of_work
+from shared.db.signals import wake_relay_after
 from shared.jobs.actor import Actor
-from shared.jobs.signals import wake_relay
 from shared.telemetry import inject
 
 __all__ = ["NewJob", "enqueue", "enqueue_many"]
@@ -113,7 +113,7 @@ def _insert(session: Session, work: Work, job: NewJob, tenant_id: str, context: 
     for _ in range(5):
         inserted = connection.exec_driver_sql(_INSERT, values).scalar()
         if inserted is not None:
-            _wake_after_commit(work)
+            wake_relay_after(work)
             return inserted, True
         existing = connection.exec_driver_sql(
             _EXISTING, (declared.actor_name, tenant_id, unique_key, job.once_key)
@@ -170,7 +170,7 @@ def enqueue_many(
                 "traceparent": inject(),
             },
         )
-        _wake_after_commit(work)
+        wake_relay_after(work)
         return [row[0] for row in rows]
 
 
@@ -186,11 +186,6 @@ def origin(context: Context) -> str:
 def causation(context: Context) -> str | None:
     """Return the id of what directly causes whatever is written in this context."""
     return context.job_id or context.event_id or context.request_id or context.causation_id
-
-
-def _wake_after_commit(work: Work) -> None:
-    if wake_relay not in work.after_commit:
-        work.after_commit.append(wake_relay)
 
 
 def from_delay(delay: int | None) -> datetime | None:

@@ -15,9 +15,9 @@ from sqlalchemy.orm import Session
 
 from shared.context import current
 from shared.db.database import current_work
+from shared.db.signals import jobs_changed, wake_relay
 from shared.jobs.actor import Actor
 from shared.jobs.models import FINAL, Job, Queue, Worker
-from shared.jobs.signals import jobs_changed, wake_relay
 from shared.jobs.verdict import CANCELLED_BEFORE_RUN
 
 __all__ = ["NoSuchJob", "NotPossible", "Why", "cancel", "hasten", "pause", "resume", "retry", "why"]

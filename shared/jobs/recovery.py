@@ -17,10 +17,10 @@ from typing import Any
 import psycopg
 
 from shared.db.database import Database
+from shared.db.signals import jobs_changed
 from shared.jobs.actor import Actor
 from shared.jobs.conclusions import Conclusions
 from shared.jobs.liveness import LOCK_SPACE
-from shared.jobs.signals import jobs_changed
 from shared.jobs.verdict import crashed
 from shared.telemetry import get_logger, metrics
 

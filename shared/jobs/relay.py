@@ -27,6 +27,7 @@ from sqlalchemy.exc import DBAPIError
 
 from shared.context import SYSTEM, use
 from shared.db.database import SYSTEM_ROLE, Database
+from shared.db.signals import RELAY
 from shared.events.envelope import envelope
 from shared.jobs.actor import Actor
 from shared.jobs.conclusions import Conclusions
@@ -34,7 +35,6 @@ from shared.jobs.pick import WEIGHT, Gates, Picked, QueueLimits, Rows, in_flight
 from shared.jobs.publisher import EXCHANGE, Pending, PublishFailed, Transport
 from shared.jobs.recovery import SUSPENDED, recover
 from shared.jobs.runner import CHUNK
-from shared.jobs.signals import RELAY
 from shared.jobs.wire import (
     EVENTS_CONTENT_TYPE,
     EVENTS_QUEUE,

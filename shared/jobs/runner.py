@@ -35,6 +35,7 @@ from shared.db.database import (
     enter_tenant,
     leave_tenant,
 )
+from shared.db.signals import jobs_changed, wake_relay
 from shared.jobs.actor import Actor, Dispatch
 from shared.jobs.claims import Claim, ClaimBatcher, lock_queued
 from shared.jobs.conclusions import Conclusions
@@ -43,7 +44,6 @@ from shared.jobs.failures import FailureText
 from shared.jobs.liveness import Liveness
 from shared.jobs.outcomes import Cancelled, Skip, Superseded
 from shared.jobs.record import Finished, done
-from shared.jobs.signals import jobs_changed, wake_relay
 from shared.jobs.verdict import Verdict, judge
 from shared.jobs.wire import Delivery
 from shared.telemetry import get_logger, job_span, metrics, trace_ids

@@ -18,9 +18,9 @@ from flask import Flask
 from sqlalchemy import text
 
 from shared import blobs
+from shared.db import signals
 from shared.db.database import Database
 from shared.db.migrate import is_current
-from shared.jobs import signals
 from shared.jobs.actor import Actor
 from shared.jobs.broker import EmbeddedBroker, EmbeddedHub, JobBroker, RabbitBroker
 from shared.jobs.conclusions import Conclusions

@@ -23,8 +23,8 @@ import psycopg
 from psycopg.rows import class_row
 
 from shared.db.database import APP_ROLE, Database
+from shared.db.signals import CHANGES
 from shared.jobs.models import FINAL, Job
-from shared.jobs.signals import CHANGES
 from shared.outbound.guard import allowed
 from shared.telemetry.logs import get_logger
 from shared.web.jobs_view import Explain, job_view

@@ -8,9 +8,9 @@ import pytest
 from flask import Flask
 from sqlalchemy import create_engine, text
 
-from shared.db import Database
+from shared.db import Database, signals
 from shared.db.migrate import upgrade
-from shared.jobs import FailureText, signals
+from shared.jobs import FailureText
 from shared.jobs.broker import EmbeddedBroker, EmbeddedHub
 from shared.jobs.relay import QueueSettings
 from shared.testing.servers import PostgresServer
