@@ -11,6 +11,7 @@ import signal
 import threading
 
 from shared.context import set_process_defaults
+from shared.runtime import together
 from shared.runtime.app import build
 from shared.runtime.ports import serve_probes
 from shared.runtime.service import find_service
@@ -38,7 +39,8 @@ def relay() -> int:
     running = app.relay()
     running.beat = heartbeat.beat
     serve_probes(_settings, heartbeat)
-    running.run(stop)
+    with together.hold():
+        running.run(stop)
     return 0
 
 

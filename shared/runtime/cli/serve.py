@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from shared.context import set_process_defaults
+from shared.runtime import together
 from shared.runtime.app import App, build
 from shared.runtime.embedded.group import Group
 from shared.runtime.ports import serve_probes
@@ -103,6 +104,7 @@ def worker(service: str) -> None:
         "shared.runtime.worker:broker",
     ]
     os.environ["BACKROOM_SERVICE"] = service
+    together.name_lock()
     os.execv(sys.executable, arguments)  # noqa: S606 - the program is this Python
 
 
