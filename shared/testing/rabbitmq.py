@@ -351,9 +351,13 @@ class PrivateRabbit(RabbitServer):
     def _api(self, method: str, path: str, body: object = None) -> None:
         raise ConnectionRefusedError("a private node runs without the management plugin")
 
-    def _control(self, *arguments: str) -> None:
+    def control(self, *arguments: str) -> str:
+        """Have rabbitmqctl do something on this node; return what it says.
+
+        Raises subprocess.CalledProcessError when it fails, subprocess.TimeoutExpired after a minute.
+        """
         node = self._known
-        subprocess.run(
+        done = subprocess.run(
             [node.programs / "rabbitmqctl", "-q", *arguments],
             cwd=node.directory,
             env=dict(node.environment),
@@ -363,6 +367,10 @@ class PrivateRabbit(RabbitServer):
             timeout=60,
             **subprocess_arguments(node.account),
         )
+        return done.stdout
+
+    def _control(self, *arguments: str) -> None:
+        self.control(*arguments)
 
 
 def _find_programs() -> Path | None:
