@@ -44,6 +44,8 @@ KINDS = {
 _PATIENCE = 10.0
 
 _PURCHASE: dict[str, Any] = {"method": "POST", "path": "/transactions"}
+_LOOK_UP: dict[str, Any] = {"method": "GET", "path": "/transactions"}
+_SHIPMENT: dict[str, Any] = {"method": "POST", "path": "/shipments"}
 
 SANDBOX_RULES: list[dict[str, Any]] = [
     # Rules are asked in order, and each sees only what those before it let pass.
@@ -71,7 +73,7 @@ SANDBOX_RULES: list[dict[str, Any]] = [
         "probability": 0.03,
         "params": {"status": 500},
     },
-    {"kind": "reset_after", "match": {"method": "POST", "path": "/shipments"}, "probability": 0.02},
+    {"kind": "reset_after", "match": _SHIPMENT, "probability": 0.02},
 ]
 """How the sandbox misbehaves all along: of the purchases, one in ten is charged and never answered, and one in ten
 is charged and then cut off."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from tests.chaos.clients import Books, Caller, load
 from tests.chaos.faults import KINDS, SANDBOX_RULES, Injector, schedule
 from tests.chaos.judge import Verdict, judge
 from tests.chaos.pace import Pace
-from tests.chaos.targets.base import Target
+from tests.chaos.targets.base import AUDIT, Target
 from tests.chaos.world import SUSPENDED, World
 
 __all__ = ["Outcome", "Plan", "run"]
@@ -64,8 +66,12 @@ def run(target: Target, plan: Plan, *, quiet: bool = False) -> Outcome:
     """Run a plan against a target and judge what became of it."""
 
     def say(line: str) -> None:
+        line = f"{datetime.now(UTC):%H:%M:%S} {time.monotonic() - began:7.1f} s  {line}"
         if not quiet:
-            print(f"{time.monotonic() - began:7.1f} s  {line}", file=sys.stderr, flush=True)
+            print(line, file=sys.stderr, flush=True)
+        if plan.directory is not None:
+            with (plan.directory / "chaos.log").open("a") as log:
+                log.write(f"{line}\n")
 
     began = time.monotonic()
     phases: dict[str, float] = {}
@@ -141,8 +147,18 @@ def _rest(world: World, target: Target, books: Books, plan: Plan, say: Any) -> l
             say(f"{open_now} under way")
         if now - changed_at > _WATCHED or now > deadline:
             why = "nothing has changed for a minute" if now < deadline else "time is up"
-            return [f"{open_now} under way and {why}", *_stuck(world)]
+            return [f"{open_now} under way and {why}", *_stuck(world), *_in_the_broker(world)]
         time.sleep(0.5)
+
+
+def _in_the_broker(world: World) -> list[str]:
+    """Say what RabbitMQ holds: a message that nobody acknowledges is a different matter from one that is gone."""
+    columns = ("name", "messages_ready", "messages_unacknowledged", "consumers")
+    try:
+        lines = world.rabbit.control("list_queues", "--no-table-headers", *columns).splitlines()
+    except (OSError, subprocess.SubprocessError) as error:
+        return [f"RabbitMQ does not say what it holds: {error}"]
+    return [f"queue {line}" for line in lines if line.split()[1:3] != ["0", "0"] and not line.startswith(AUDIT)]
 
 
 def _stuck(world: World) -> list[str]:
@@ -156,7 +172,7 @@ def _stuck(world: World) -> list[str]:
     for job_id, tenant, actor, state, dispatch, runs, waiting_for, run_at in rows:
         why = Caller(world, tenant, Books()).get(f"/v1/jobs/{job_id}/why") or {}
         said.append(
-            f"job {job_id} ({actor}, {tenant}) is {state}, dispatch {dispatch}, runs {runs}, waiting for {waiting_for}, "
-            f"due {run_at}: {why.get('reason', 'no answer')}: {why.get('detail', '')}"
+            f"job {job_id} ({actor}, {tenant}) is {state}, dispatch {dispatch}, runs {runs}, due {run_at}, "
+            f"waiting for {waiting_for}: {why.get('reason', 'no answer')}: {why.get('detail', '')}"
         )
     return said

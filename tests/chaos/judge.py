@@ -125,7 +125,10 @@ def _judge_jobs(verdict: Verdict, books: Books, jobs: Mapping[str, JobRecord]) -
             verdict.add("not ended", f"job {job.id} ({job.actor}) is {job.state}")
         if job.state == "failed":
             if job.code in _NO_REASON:
-                verdict.add("no reason", f"job {job.id} ({job.actor}) failed with code {job.code!r}")
+                verdict.add(
+                    "no reason",
+                    f"job {job.id} ({job.actor}) failed with code {job.code!r}: {(job.detail or '')[-600:]}",
+                )
             if job.alerts != 1:
                 verdict.add("alerts", f"job {job.id} ({job.actor}) failed and sent {job.alerts} alerts")
         elif job.alerts:

@@ -13,7 +13,7 @@ from shared.jobs import actor, completion
 from shared.jobs.verdict import Verdict
 from shared.outbound.circuit import breaker
 from shared.outbound.client import Client, Timeouts
-from shared.outbound.effects import once
+from shared.outbound.effects import find, once
 from shared.outbound.errors import Refused, Unavailable
 from tests.chaos.sample.models import Order
 
@@ -75,5 +75,8 @@ def purchase(order_id: uuid.UUID) -> None:
 
 @purchase.failed
 def note_failure(verdict: Verdict, order_id: uuid.UUID) -> None:
+    effect = find(f"order:{order_id}")
+    # Whatever may have been bought is for a person to look at.
+    unclear = effect is not None and effect.state != "refused"
     with unit_of_work() as session:
-        session.get_one(Order, order_id).state = "failed"
+        session.get_one(Order, order_id).state = "needs_review" if unclear else "failed"

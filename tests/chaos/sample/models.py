@@ -15,7 +15,7 @@ class Base(DeclarativeBase):
 
 
 class Order(TenantRecord, Base):
-    """`state` is new, requested, purchased or failed."""
+    """`state` is new, requested, purchased, failed or needs_review."""
 
     __tablename__ = "orders"
 

@@ -52,6 +52,8 @@ class JobRecord:
     code: str | None
     alerts: int
     """Events that say that it failed."""
+    detail: str | None = None
+    """What its last attempt said of itself."""
 
 
 @dataclass(slots=True)
@@ -170,7 +172,8 @@ class BackroomTarget:
         rows = connection.execute(
             """
             SELECT j.id::text, j.tenant_id, j.actor, j.state, j.outcome, j.failure ->> 'code',
-                   (SELECT count(*) FROM outbox o WHERE o.subject = j.id::text AND o.type LIKE '%.job.failed.v1')
+                   (SELECT count(*) FROM outbox o WHERE o.subject = j.id::text AND o.type LIKE '%.job.failed.v1'),
+                   (SELECT a.detail FROM job_attempts a WHERE a.job_id = j.id ORDER BY a.number DESC LIMIT 1)
             FROM jobs j WHERE NOT (j.state = 'scheduled' AND j.run_at > now() + interval '10 minutes')
             """
         ).fetchall()

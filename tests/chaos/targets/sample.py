@@ -48,9 +48,15 @@ class SampleTarget(BackroomTarget):
         raise NotImplementedError("the sample knows no bulk purchases")
 
     def purchases(self, connection: psycopg.Connection[Any]) -> list[Purchase]:
-        states = {"purchased": "purchased", "failed": "failed"}
+        states = ("purchased", "failed", "needs_review")
         return [
-            Purchase(str(order), f"order:{order}", states.get(state, "open"), str(job) if job else None, transaction)
+            Purchase(
+                str(order),
+                f"order:{order}",
+                state if state in states else "open",
+                str(job) if job else None,
+                transaction,
+            )
             for order, state, job, transaction in connection.execute(
                 "SELECT id, state, job_id, \"transaction\" FROM orders WHERE state <> 'new'"
             )
