@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.runtime.settings import load
@@ -33,7 +34,8 @@ class Settings(BaseSettings):
         default=120,
         gt=0,
         le=3600,
-        description="How long after a purchase without an answer we look for it; above twice the total of a call.",
+        description="How long after a purchase without an answer we look for it; above twice the total of a call, "
+        "since a purchase that is still under way then would not be found, and be made again.",
     )
     poll_seconds: tuple[float, ...] = Field(
         default=(10, 60, 600),
@@ -67,6 +69,12 @@ class Settings(BaseSettings):
         description="Where Shippo reaches this API; with it, webhooks are registered there by themselves.",
         examples=["https://shipping.backroom.example"],
     )
+
+    @model_validator(mode="after")
+    def _settled_is_settled(self) -> Self:
+        if self.settle_seconds <= 2 * self.shippo_total_seconds:
+            raise ValueError("SHIPPING_SETTLE_SECONDS must be more than twice SHIPPING_SHIPPO_TOTAL_SECONDS")
+        return self
 
 
 @lru_cache(maxsize=1)

@@ -45,6 +45,7 @@ def is_genuine(
     signature: str | None,
     secret: str | None,
     now: datetime,
+    tolerance: float = 300.0,
 ) -> bool:
     """Tell whether Shippo sent these raw bytes: the token of the URL is ours, and so is the signature.
 
@@ -52,7 +53,7 @@ def is_genuine(
     """
     if not is_same_token(token, expected_token):
         return False
-    return not secret or verify_hmac_timestamped(secret, signature, body, now)
+    return not secret or verify_hmac_timestamped(secret, signature, body, now, tolerance=tolerance)
 
 
 def parse(body: bytes | Mapping[str, Any]) -> WebhookEvent:

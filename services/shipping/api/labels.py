@@ -138,8 +138,7 @@ def read_label(label_id: UUID, identity: Identity) -> Answer[LabelView]:
 @api.get(
     "/v1/labels/<uuid:label_id>/file",
     raises=(NotFound, LabelFileNotReady, LabelFileGone),
-    answer=bytes,
-    answer_type="application/octet-stream",
+    answer_type="*/*",  # PDF, PNG or ZPL, as it was bought
 )
 def read_label_file(label_id: UUID, identity: Identity) -> flask.Response:
     """Read the label's file from our own store, for printing."""

@@ -13,6 +13,7 @@ from services.shipping.api.base import api
 from services.shipping.credentials import HMAC_SECRET, hash_of, open_secret
 from services.shipping.jobs import process_webhook
 from services.shipping.models import ShippoAccount
+from services.shipping.settings import settings
 from services.shipping.webhooks import SIGNATURE_HEADER, Unreadable, is_genuine, parse
 from shared.context import SYSTEM, use
 from shared.db import new_id, unit_of_work
@@ -82,5 +83,6 @@ def _genuine(account: ShippoAccount | None, token: str | None, body: bytes) -> b
         signature=flask.request.headers.get(SIGNATURE_HEADER),
         secret=secret,
         now=datetime.now(UTC),
+        tolerance=settings().webhook_tolerance_seconds,
     )
     return known and account is not None and bool(token)

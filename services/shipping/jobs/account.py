@@ -21,6 +21,7 @@ from shared.db import unit_of_work
 from shared.events.contracts.shipping import ConnectionChanged
 from shared.jobs import GiveUp
 from shared.outbound import NotAuthorized
+from shared.outbound.client import Timeouts
 
 __all__ = ["Account", "as_address", "set_status", "shippo_account"]
 
@@ -58,9 +59,14 @@ def shippo_account(*, checking: bool = False) -> Iterator[Account]:
 def client_of(row: ShippoAccount) -> Shippo:
     """Return the client of an account."""
     token = open_secret(TOKEN, row.token_sealed)
-    options: dict[str, Any] = {} if settings().shippo_own_limits else {"limiter": None}
+    chosen = settings()
+    patience = Timeouts(connect=3.0, read=chosen.shippo_read_seconds, total=chosen.shippo_total_seconds)
+    # What no carrier has a part in is answered within moments, or not at all.
+    quick = Timeouts(connect=3.0, read=min(15.0, patience.read), total=min(20.0, patience.total))
+    options: dict[str, Any] = {} if chosen.shippo_own_limits else {"limiter": None}
     live = token.startswith("shippo_live_")
-    return Shippo(token, client=make_client(settings().shippo_base_url, live=live, **options))
+    client = make_client(chosen.shippo_base_url, live=live, timeouts=quick, **options)
+    return Shippo(token, client=client, patience=patience)
 
 
 def set_status(row: ShippoAccount, status: str) -> None:

@@ -98,6 +98,7 @@ def make_client(
     base_url: str = BASE_URL,
     *,
     live: bool = True,
+    timeouts: Timeouts = _QUICK,
     breaker: CircuitBreaker | None = breaker,
     limiter: Limiter | None = limiter,
 ) -> Client:
@@ -105,7 +106,7 @@ def make_client(
     return Client(
         "shippo",
         base_url,
-        timeouts=_QUICK,
+        timeouts=timeouts,
         headers={"Shippo-API-Version": _API_VERSION},
         classify=_classify,
         breaker=breaker,
@@ -117,10 +118,14 @@ def make_client(
 class Shippo:
     """One account. Methods raise the errors of `shared.outbound`; see the module for the codes."""
 
-    def __init__(self, token: str, *, base_url: str = BASE_URL, client: Client | None = None) -> None:
-        """`token` is `shippo_live_…` or `shippo_test_…`; the modes share no data."""
+    def __init__(
+        self, token: str, *, base_url: str = BASE_URL, client: Client | None = None, patience: Timeouts | None = None
+    ) -> None:
+        """`token` is `shippo_live_…` or `shippo_test_…`; the modes share no data. `patience` is for what
+        carriers take their time over: rates and purchases."""
         self.live = token.startswith("shippo_live_")
         self._client = client or make_client(base_url, live=self.live)
+        self._patience = patience
         self._headers = {"Authorization": f"ShippoToken {token}"}
 
     def validate_address(self, address: Address) -> AddressCheck:
@@ -139,7 +144,9 @@ class Shippo:
             "metadata": _checked(reference),
             "async": False,
         }
-        return self._parsed(Shipment.parse, self._post("create_shipment", "/shipments", body, timeouts=_TIMEOUTS))
+        return self._parsed(
+            Shipment.parse, self._post("create_shipment", "/shipments", body, timeouts=self._patience or _TIMEOUTS)
+        )
 
     def get_rate(self, rate_id: str) -> Rate:
         """Read a rate. Raises Refused (`not_found`)."""
@@ -158,7 +165,7 @@ class Shippo:
             "label_file_type": LABEL_FILE_TYPES[label_format],
             "metadata": _checked(reference, needed=True),
         }
-        answer = self._post("buy", "/transactions", body, effect=True, timeouts=_TIMEOUTS)
+        answer = self._post("buy", "/transactions", body, effect=True, timeouts=self._patience or _TIMEOUTS)
         label = self._parsed(Label.parse, answer, effect=True)
         if label.status == "failed":
             raise failure_of(label.messages)

@@ -13,7 +13,6 @@ from services.shipping.service import service
 from services.shipping.settings import settings
 from shared.db.migrate import upgrade
 from shared.jobs.broker import EmbeddedHub
-from shared.outbound.client import Timeouts
 from shared.runtime.app import build
 from shared.runtime.secrets import Secrets
 from shared.runtime.settings import Settings
@@ -23,7 +22,9 @@ from tests.services.shipping.world import World, running
 
 _QUICK: Mapping[str, str] = {
     "SHIPPING_SHIPPO_OWN_LIMITS": "false",
-    "SHIPPING_SETTLE_SECONDS": "0.6",
+    "SHIPPING_SHIPPO_READ_SECONDS": "0.8",
+    "SHIPPING_SHIPPO_TOTAL_SECONDS": "1.0",
+    "SHIPPING_SETTLE_SECONDS": "2.1",
     "SHIPPING_POLL_SECONDS": "[0.3, 0.6, 3600]",
     "SHIPPING_REFUND_POLL_SECONDS": "[0.1, 0.2, 3600]",
 }
@@ -37,7 +38,6 @@ def service_world(postgres: PostgresServer, tmp_path_factory: pytest.TempPathFac
         patch.setenv("SHIPPING_SHIPPO_BASE_URL", sandbox.url)
         for name, value in _QUICK.items():
             patch.setenv(name, value)
-        patch.setattr(provider, "_TIMEOUTS", Timeouts(1, 0.7, 1))
         settings.cache_clear()
         provider.make_client.cache_clear()
         with postgres.fresh_database("shipping") as url:
@@ -67,8 +67,10 @@ def bare(service_world: World) -> Iterator[World]:
         connection.execute(text("DELETE FROM circuits"))
         connection.execute(text("DELETE FROM rate_limits"))
     yield service_world
-    service_world.sandbox.release()
+    # What is still under way must not run into the faults of the next test.
     service_world.sandbox.faults.clear()
+    service_world.sandbox.release()
+    service_world.idle()
 
 
 @pytest.fixture

@@ -224,7 +224,7 @@ def test_an_undeliverable_parcel_is_not_bought(world: World) -> None:
 
 def test_what_cannot_be_known_is_put_before_a_person_and_found_later(world: World) -> None:
     world.sandbox.faults.add("reset_after", method="POST", path="/transactions", times=1)
-    world.sandbox.faults.add("status", method="GET", path="/transactions", status=503)
+    world.sandbox.faults.add("status", method="GET", path="/transactions", account=world.tenant, status=503)
     order = world.order()
     accepted = world.buy(order)
     job = world.ended(accepted["id"])
@@ -241,7 +241,7 @@ def test_what_cannot_be_known_is_put_before_a_person_and_found_later(world: Worl
 
 def test_looking_again_never_buys_but_a_person_may(world: World) -> None:
     world.sandbox.faults.add("reset_before", method="POST", path="/transactions", times=1)
-    world.sandbox.faults.add("status", method="GET", path="/transactions", status=503)
+    world.sandbox.faults.add("status", method="GET", path="/transactions", account=world.tenant, status=503)
     accepted = world.buy(world.order())
     world.ended(accepted["id"])
     label_id = accepted["label"]["id"]
