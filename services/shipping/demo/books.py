@@ -50,7 +50,7 @@ def close(group: Any, workspaces: Iterable[Any], console: Console) -> bool:
         table.add_row(row.actor, str(row.jobs), str(row.done), str(row.failed), str(row.retries))
     console.print(table)
     failures = sum(row.failed for row in jobs)
-    console.print(f"{failures} jobs failed for good, each with one alert ({alerts}). For example:")
+    console.print(f"{failures} jobs failed for good, with {alerts} alerts" + ("; for example:" if failed else "."))
     for row in failed:
         console.print(f"    {row.subject}: {row.public}")
     every_job_ended = not any(row.open for row in jobs)

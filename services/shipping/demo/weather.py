@@ -6,6 +6,7 @@ __all__ = ["RULES", "STORY"]
 
 _BUY = {"method": "POST", "path": "/transactions"}
 _READ = {"method": "GET"}
+_REFUSED = {"source": "carrier", "code": "", "text": "The parcel is not accepted on this route."}
 
 STORY: list[tuple[str, dict[str, str], str, float, dict[str, Any]]] = [
     ("charges, then hangs up", _BUY, "reset_after", 0.10, {}),
@@ -16,7 +17,8 @@ STORY: list[tuple[str, dict[str, str], str, float, dict[str, Any]]] = [
     ("is down", _BUY, "status", 0.08, {"status": [500, 502, 503, 504]}),
     ("wants us to wait", _BUY, "rate_limited", 0.05, {"retry_after": [1, 2]}),
     ("takes its time to decide", _BUY, "queued_then_success", 0.08, {"seconds": [1, 3]}),
-    ("refuses the parcel", _BUY, "error_messages", 0.03, {}),
+    ("loses the connection to its own system", _BUY, "error_messages", 0.03, {}),
+    ("refuses the parcel for good", _BUY, "error_messages", 0.02, _REFUSED),
     ("is slow", _BUY, "latency", 0.50, {"seconds": [0.2, 1.5]}),
     ("fails to look something up", _READ, "status", 0.04, {"status": 503}),
 ]
