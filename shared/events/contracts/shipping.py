@@ -6,10 +6,14 @@ UTC, money is a whole number of the currency's smallest unit.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from shared.events.contracts.contract import EventContract, example
+
+from shared.events.contracts.contract import EventContract, example
 
 __all__ = [
     "AddressValidated",
@@ -35,10 +39,6 @@ _LABEL = "0199a1b2-7c3d-7e4f-8a5b-6c7d8e9f0a2c"
 _JOB = "0199a1b2-7c3d-7e4f-8a5b-6c7d8e9f0a3d"
 
 
-def _example(**example: Any) -> ConfigDict:
-    return ConfigDict(frozen=True, json_schema_extra={"examples": [example]})
-
-
 class Recipient(BaseModel):
     """To whom an order goes."""
 
@@ -49,11 +49,11 @@ class Recipient(BaseModel):
     email: str = Field("", description="Empty where the recipient is not to be written to.")
 
 
-class OrderCreated(BaseModel):
+class OrderCreated(EventContract):
     """An order was entered."""
 
     type: ClassVar[str] = "backroom.shipping.order.created.v1"
-    model_config = _example(
+    model_config = example(
         order_id=_ORDER,
         number="1042",
         created_by="user:ada",
@@ -66,11 +66,11 @@ class OrderCreated(BaseModel):
     recipient: Recipient
 
 
-class OrderTransitioned(BaseModel):
+class OrderTransitioned(EventContract):
     """Somebody moved an order to another state. Carriers never do."""
 
     type: ClassVar[str] = "backroom.shipping.order.transitioned.v1"
-    model_config = _example(
+    model_config = example(
         order_id=_ORDER,
         number="1042",
         created_by="user:ada",
@@ -89,11 +89,11 @@ class OrderTransitioned(BaseModel):
     reason: str = ""
 
 
-class AddressValidated(BaseModel):
+class AddressValidated(EventContract):
     """The carrier's directory was asked about the address of an order."""
 
     type: ClassVar[str] = "backroom.shipping.address.validated.v1"
-    model_config = _example(address_id=_LABEL, valid=False, complete=True, messages=["The postal code was not found."])
+    model_config = example(address_id=_LABEL, valid=False, complete=True, messages=["The postal code was not found."])
 
     address_id: UUID
     valid: bool
@@ -101,11 +101,11 @@ class AddressValidated(BaseModel):
     messages: list[str]
 
 
-class LabelRequested(BaseModel):
+class LabelRequested(EventContract):
     """Somebody asked for a label. Whether it is bought, other events tell."""
 
     type: ClassVar[str] = "backroom.shipping.label.requested.v1"
-    model_config = _example(label_id=_LABEL, order_id=_ORDER, order_number="1042", requested_by="user:eve", job_id=_JOB)
+    model_config = example(label_id=_LABEL, order_id=_ORDER, order_number="1042", requested_by="user:eve", job_id=_JOB)
 
     label_id: UUID
     order_id: UUID
@@ -114,11 +114,11 @@ class LabelRequested(BaseModel):
     job_id: UUID | None = None
 
 
-class LabelPurchased(BaseModel):
+class LabelPurchased(EventContract):
     """A label was bought, and paid for."""
 
     type: ClassVar[str] = "backroom.shipping.label.purchased.v1"
-    model_config = _example(
+    model_config = example(
         label_id=_LABEL,
         order_id=_ORDER,
         order_number="1042",
@@ -145,11 +145,11 @@ class LabelPurchased(BaseModel):
     purchased_at: AwareDatetime
 
 
-class LabelFailed(BaseModel):
+class LabelFailed(EventContract):
     """No label was bought, and nothing is tried any more."""
 
     type: ClassVar[str] = "backroom.shipping.label.failed.v1"
-    model_config = _example(
+    model_config = example(
         label_id=_LABEL,
         order_id=_ORDER,
         order_number="1042",
@@ -166,11 +166,11 @@ class LabelFailed(BaseModel):
     job_id: UUID | None = Field(None, description="The job that can be retried.")
 
 
-class LabelNeedsReview(BaseModel):
+class LabelNeedsReview(EventContract):
     """Whether a label was bought cannot be known yet; nobody buys another one without a person's word."""
 
     type: ClassVar[str] = "backroom.shipping.label.needs_review.v1"
-    model_config = _example(
+    model_config = example(
         label_id=_LABEL,
         order_id=_ORDER,
         order_number="1042",
@@ -187,11 +187,11 @@ class LabelNeedsReview(BaseModel):
     job_id: UUID | None = None
 
 
-class LabelRefunded(BaseModel):
+class LabelRefunded(EventContract):
     """The money for a label came back."""
 
     type: ClassVar[str] = "backroom.shipping.label.refunded.v1"
-    model_config = _example(label_id=_LABEL, order_id=_ORDER, order_number="1042", amount=790, currency="USD")
+    model_config = example(label_id=_LABEL, order_id=_ORDER, order_number="1042", amount=790, currency="USD")
 
     label_id: UUID
     order_id: UUID
@@ -200,11 +200,11 @@ class LabelRefunded(BaseModel):
     currency: str | None
 
 
-class LabelRefundRejected(BaseModel):
+class LabelRefundRejected(EventContract):
     """The money for a label does not come back: it was used, or it was too late."""
 
     type: ClassVar[str] = "backroom.shipping.label.refund_rejected.v1"
-    model_config = _example(label_id=_LABEL, order_id=_ORDER, order_number="1042", amount=790, currency="USD")
+    model_config = example(label_id=_LABEL, order_id=_ORDER, order_number="1042", amount=790, currency="USD")
 
     label_id: UUID
     order_id: UUID
@@ -213,11 +213,11 @@ class LabelRefundRejected(BaseModel):
     currency: str | None
 
 
-class TrackingUpdated(BaseModel):
+class TrackingUpdated(EventContract):
     """The carrier says something newer about a parcel. The order's state stays as people set it."""
 
     type: ClassVar[str] = "backroom.shipping.tracking.updated.v1"
-    model_config = _example(
+    model_config = example(
         order_id=_ORDER,
         label_id=_LABEL,
         carrier="usps",
@@ -242,11 +242,11 @@ class TrackingUpdated(BaseModel):
     eta: AwareDatetime | None = None
 
 
-class MilestoneReached(BaseModel):
+class MilestoneReached(EventContract):
     """An order came a good step further; once per order and milestone, for those who are told of it."""
 
     type: ClassVar[str] = "backroom.shipping.milestone.reached.v1"
-    model_config = _example(
+    model_config = example(
         order_id=_ORDER,
         order_number="1042",
         milestone="in_transit",
@@ -267,11 +267,11 @@ class MilestoneReached(BaseModel):
     tracking_url: str
 
 
-class DeliveryFailed(BaseModel):
+class DeliveryFailed(EventContract):
     """An alert: the parcel comes back, or could not be delivered; once per order and reason."""
 
     type: ClassVar[str] = "backroom.shipping.delivery.failed.v1"
-    model_config = _example(
+    model_config = example(
         order_id=_ORDER,
         order_number="1042",
         reason="returned",
@@ -288,11 +288,11 @@ class DeliveryFailed(BaseModel):
     tracking_number: str
 
 
-class ConnectionChanged(BaseModel):
+class ConnectionChanged(EventContract):
     """The account with Shippo works, or does not any more."""
 
     type: ClassVar[str] = "backroom.shipping.connection.changed.v1"
-    model_config = _example(provider="shippo", status="needs_reauthorization")
+    model_config = example(provider="shippo", status="needs_reauthorization")
 
     provider: Literal["shippo"]
     status: Literal["checking", "connected", "needs_reauthorization"]
