@@ -17,8 +17,9 @@ from tests.chaos.harness import Plan, run
 from tests.chaos.report import report
 from tests.chaos.targets.base import Target
 from tests.chaos.targets.sample import SampleTarget
+from tests.chaos.targets.shipping import ShippingTarget
 
-TARGETS: dict[str, type[Target]] = {"sample": SampleTarget}
+TARGETS: dict[str, type[Target]] = {"sample": SampleTarget, "shipping": ShippingTarget}
 
 
 @click.command()
@@ -26,7 +27,7 @@ TARGETS: dict[str, type[Target]] = {"sample": SampleTarget}
 @click.option("--faults", type=int, help="Faults of the infrastructure; the sandbox misbehaves besides.")
 @click.option("--seed", type=int, help="Seed of the schedule; without it one is drawn, and shown.")
 @click.option("--long", "long_form", is_flag=True, help="20,000 jobs and 500 faults.")
-@click.option("--target", type=click.Choice(sorted(TARGETS)), default="sample", show_default=True)
+@click.option("--target", type=click.Choice(sorted(TARGETS)), default="shipping", show_default=True)
 @click.option("--only", multiple=True, help="Only faults of this kind; may be given several times.")
 @click.option("--keep", type=click.Path(file_okay=False, path_type=Path), help="Keep the logs in this directory.")
 def main(

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["Accepted", "Books", "Caller", "load"]
 
 _PATIENCE = 180.0
-_AGAIN = {408, 409, 425, 429}
-"""Statuses below 500 that ask to come back."""
+_AGAIN = {408, 425, 429}
+"""Statuses below 500 that ask to come back, whatever their body says."""
 
 
 @dataclass
@@ -113,7 +113,7 @@ class Caller:
             else:
                 if answer.status_code < 300:
                     return answer.json() if answer.content else {}
-                if answer.status_code < 500 and answer.status_code not in _AGAIN:
+                if answer.status_code < 500 and answer.status_code not in _AGAIN and not _retryable(answer):
                     self._books.refuse(f"{method} {path}: {answer.status_code} {answer.text[:300]}")
                     return None
                 why = str(answer.status_code)
@@ -199,6 +199,13 @@ def load(
                 time.sleep(0.01)
         for each in running:
             each.result()
+
+
+def _retryable(answer: requests.Response) -> bool:
+    try:
+        return bool(answer.json().get("retryable"))
+    except (ValueError, AttributeError):
+        return False
 
 
 def _key(chance: random.Random) -> str | None:

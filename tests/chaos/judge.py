@@ -111,8 +111,10 @@ def _judge_accepted(
         for job_id in accepted.job_ids:
             if job_id not in jobs:
                 verdict.add("lost", f"order {accepted.order_id}: job {job_id} was accepted, and is gone")
-        if len(accepted.job_ids) > 1:
-            verdict.add("doubled job", f"order {accepted.order_id}: {', '.join(sorted(accepted.job_ids))}")
+        # Who asks again after a failure gets a new job, and is right to.
+        alive = [job_id for job_id in accepted.job_ids if job_id in jobs and jobs[job_id].state != "failed"]
+        if len(alive) > 1:
+            verdict.add("doubled job", f"order {accepted.order_id}: {', '.join(sorted(alive))}")
     for parent in books.parents:
         if parent not in jobs:
             verdict.add("lost", f"job {parent} (many purchases) was accepted, and is gone")
