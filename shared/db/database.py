@@ -239,7 +239,8 @@ class unit_of_work:
         if self._joined:
             return
         work, token = self._work, self._token
-        assert work is not None and token is not None
+        assert work is not None
+        assert token is not None
         try:
             try:
                 if exception_type is None:

@@ -8,6 +8,7 @@ behind a lock that it cannot get.
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import psycopg
@@ -100,10 +101,10 @@ def create_database(url: str) -> None:
 
 
 def _unless_exists(connection: psycopg.Connection[object], statement: str) -> None:
-    try:
+    # Another process of the same deployment may be faster.
+    exists = (psycopg.errors.DuplicateObject, psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation)
+    with contextlib.suppress(*exists):
         connection.execute(statement.encode())
-    except (psycopg.errors.DuplicateObject, psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation):
-        pass  # another process of the same deployment was faster
 
 
 def enable_tenancy(table: str, *, app: str = "SELECT, INSERT, UPDATE, DELETE") -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from gunicorn.glogging import Logger as _Base  # type: ignore[import-untyped]
+from gunicorn.glogging import Logger as _Base
 
 __all__ = ["Logger"]
 

@@ -342,9 +342,7 @@ def _console_renderer() -> Any:
         for noise in ("version", "env", "trace_id", "span_id", "correlation_id", "principal"):
             event.pop(noise, None)
         event["timestamp"] = str(event["timestamp"])[11:23]
-        return console(
-            logger, name, {key: _shown(value) for key, value in event.items() if value is not None}
-        )
+        return console(logger, name, {key: _shown(value) for key, value in event.items() if value is not None})
 
     return render
 

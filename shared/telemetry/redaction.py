@@ -35,9 +35,7 @@ _KEY_WORDS: Final = r"pwd|sig|sid|otp|hmac"
 
 _SENSITIVE_KEY: Final = re.compile(rf"{_KEY_PARTS}|(?:^|[_\W])(?:{_KEY_WORDS})(?:$|[_\W])", re.IGNORECASE)
 # Names *about* a secret, which are wanted when something is looked into: `api_key_id`, `token_type`.
-_ABOUT_KEY: Final = re.compile(
-    r"[_-](?:id|type|name|count|expires_(?:at|in)|expired|present|valid)$", re.IGNORECASE
-)
+_ABOUT_KEY: Final = re.compile(r"[_-](?:id|type|name|count|expires_(?:at|in)|expired|present|valid)$", re.IGNORECASE)
 # `prompt_tokens=512` of a language model counts; a number under such a name is no secret.
 _COUNT_KEY: Final = re.compile(r"tokens$", re.IGNORECASE)
 
@@ -63,9 +61,7 @@ _ASSIGNMENT: Final = re.compile(
 )
 _QUOTE: Final = re.compile(r"""b?(\\*["'])""")
 _COUNT: Final = re.compile(r"tokens\W{1,8}$", re.IGNORECASE)
-_SCHEME: Final = re.compile(
-    r"""\b(?P<key>(?:Bearer|\w{0,30}Token)(?:\s{1,4}|%20|\+)["']?)(?P<value>[^\s"',;<>]+)"""
-)
+_SCHEME: Final = re.compile(r"""\b(?P<key>(?:Bearer|\w{0,30}Token)(?:\s{1,4}|%20|\+)["']?)(?P<value>[^\s"',;<>]+)""")
 _USERINFO: Final = re.compile(
     r"""://(?:[^\s/?#"'<>]{0,1000}@|[^\s/?#@:"'<>]{1,200}:(?!\d{1,5}[/?#])[^\s"'<>]{0,200}@)""",
 )

@@ -523,9 +523,7 @@ def configure_tracing(
 
             exporter = OTLPSpanExporter()
     except ImportError as error:
-        _log.warning(
-            "tracing_unavailable: an OTLP endpoint is set, but %s; install the extra 'tracing'", error
-        )
+        _log.warning("tracing_unavailable: an OTLP endpoint is set, but %s; install the extra 'tracing'", error)
         return False
     facts = {
         "service.name": service,

@@ -73,7 +73,7 @@ def place(threads: int = 16, **settings: object) -> Iterator[Place]:
         rabbit.fresh_vhost("bench") as broker_url,
     ):
         upgrade(database_url, service.migrations())
-        data_dir = Path(os.environ.get("TMPDIR", "/tmp")) / f"backroom-bench-{os.getpid()}"  # noqa: S108
+        data_dir = Path(os.environ.get("TMPDIR", "/tmp")) / f"backroom-bench-{os.getpid()}"
         # Every URL of settings names the service; the fresh database's name does without.
         template = database_url + ("&" if "?" in database_url else "?") + "application_name={service}"
         environment = {
