@@ -53,9 +53,7 @@ def sandbox(
         FaultBook().add(rules)
     except BadRule as error:
         raise click.BadParameter(str(error), param_hint="--faults") from error
-    options = Options(
-        seed=seed, ledger=ledger, limits=limits, public_url=public_url, webhook_secret=webhook_secret
-    )
+    options = Options(seed=seed, ledger=ledger, limits=limits, public_url=public_url, webhook_secret=webhook_secret)
     try:
         server = Server(options, host, port)
     except (OSError, NotALedger) as error:

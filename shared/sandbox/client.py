@@ -141,9 +141,7 @@ class SandboxClient:
 
     def move(self, carrier: str, number: str, status: str, **change: Any) -> list[dict[str, Any]]:
         """A scan of a parcel (status TRANSIT, DELIVERED, …); sends track_updated."""
-        return list(
-            self.call("POST", f"/tracking/{carrier}/{number}", {"status": status, **change})["tracks"]
-        )
+        return list(self.call("POST", f"/tracking/{carrier}/{number}", {"status": status, **change})["tracks"])
 
     def webhooks(self) -> list[dict[str, Any]]:
         """Every delivery attempt so far."""

@@ -39,9 +39,7 @@ class Control:
         ]
         self._router.add([Route(method, path, handler) for method, path, handler in operations], self)
         for provider in core.providers:
-            self._router.add(
-                (replace(route, path=f"{PREFIX}{route.path}") for route in provider.controls()), provider
-            )
+            self._router.add((replace(route, path=f"{PREFIX}{route.path}") for route in provider.controls()), provider)
 
     def owns(self, path: str) -> bool:
         return path in ("/", PREFIX) or path.startswith(f"{PREFIX}/")
@@ -130,9 +128,7 @@ class Control:
         """{"advance": seconds} adds to the shift; {"offset": seconds} sets it."""
         data = request.json()
         try:
-            self._core.clock.offset = float(data.get("offset", self._core.clock.offset)) + float(
-                data.get("advance", 0)
-            )
+            self._core.clock.offset = float(data.get("offset", self._core.clock.offset)) + float(data.get("advance", 0))
         except (TypeError, ValueError) as error:
             raise HttpError(400, {"detail": str(error)}) from error
         return self.state(request)

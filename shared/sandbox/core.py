@@ -138,9 +138,7 @@ class Core:
             raise HttpError(429, provider.error_body(429), headers)
 
     def _pick(self, request: Request, route: Route, provider: Provider) -> Fault | None:
-        fault = self.faults.pick(
-            Call(request.method, request.path, request.account, request.metadata, route.outcomes)
-        )
+        fault = self.faults.pick(Call(request.method, request.path, request.account, request.metadata, route.outcomes))
         if fault is None:
             return None
         if fault.kind not in WIRE_KINDS:

@@ -149,9 +149,7 @@ class Rule:
         return cls(rule_id, kind, match, probability, times, after, params)
 
     def matches(self, call: Call) -> bool:
-        if self.kind not in (WIRE_KINDS if call.method != "WEBHOOK" else ()) and (
-            self.kind not in call.outcomes
-        ):
+        if self.kind not in (WIRE_KINDS if call.method != "WEBHOOK" else ()) and (self.kind not in call.outcomes):
             return False
         want = self.match
         return (
@@ -170,9 +168,7 @@ class Rule:
             return None
         self.fired += 1
         params = KINDS[self.kind] | self.params
-        return Fault(
-            self.id, self.kind, {name: _drawn(chance, name, value) for name, value in params.items()}
-        )
+        return Fault(self.id, self.kind, {name: _drawn(chance, name, value) for name, value in params.items()})
 
     def as_json(self) -> dict[str, Any]:
         return {

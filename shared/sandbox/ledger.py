@@ -94,9 +94,7 @@ class Books:
             self._write({"removed": key, "account": account, "kind": kind})
             return True
 
-    def entries(
-        self, metadata: str | None = None, account: str | None = None, **equal: str
-    ) -> list[dict[str, Any]]:
+    def entries(self, metadata: str | None = None, account: str | None = None, **equal: str) -> list[dict[str, Any]]:
         """Ledger entries in order. `metadata` is a substring; `account` a token or its last part."""
         with self._lock:
             return [
@@ -120,9 +118,7 @@ class Books:
                 self._journal.close()
                 self._journal = None
 
-    def _commit(
-        self, account: str, kind: str, key: str, item: dict[str, Any], entry: dict[str, Any] | None
-    ) -> None:
+    def _commit(self, account: str, kind: str, key: str, item: dict[str, Any], entry: dict[str, Any] | None) -> None:
         record: dict[str, Any] = {"account": account, "kind": kind, "key": key, "item": dict(item)}
         if entry is not None:
             record["entry"] = {"seq": len(self._entries) + 1, "account": account, **entry}

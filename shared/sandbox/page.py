@@ -21,8 +21,7 @@ def render(core: Core) -> str:
     entries = core.books.entries()
     calls = core.calls.as_json(last=50)
     rules = [
-        {**rule, "match": _brief(rule["match"]), "params": _brief(rule["params"])}
-        for rule in core.faults.as_json()
+        {**rule, "match": _brief(rule["match"]), "params": _brief(rule["params"])} for rule in core.faults.as_json()
     ]
     summary = (
         f"{len(entries)} ledger entries, {calls['total']} calls, {core.pauses.count} hanging now. "
@@ -41,9 +40,7 @@ def render(core: Core) -> str:
                 ["seq", "time", "kind", "account", "amount", "currency", "transaction", "rate", "metadata"],
                 entries[::-1][:100],
             ),
-            _table(
-                "Faults in force", ["id", "kind", "match", "probability", "times", "params", "fired"], rules
-            ),
+            _table("Faults in force", ["id", "kind", "match", "probability", "times", "params", "fired"], rules),
             _table("Calls by route and outcome", ["route", "outcome", "fault", "count"], calls["counts"]),
             _table(
                 "Last calls",
@@ -58,8 +55,7 @@ def render(core: Core) -> str:
 def _table(caption: str, columns: list[str], rows: list[dict[str, Any]]) -> str:
     head = "".join(f'<th scope="col">{escape(column)}</th>' for column in columns)
     body = "".join(
-        "<tr>" + "".join(f"<td>{escape(_text(row.get(column)))}</td>" for column in columns) + "</tr>"
-        for row in rows
+        "<tr>" + "".join(f"<td>{escape(_text(row.get(column)))}</td>" for column in columns) + "</tr>" for row in rows
     )
     if not rows:
         body = f'<tr><td colspan="{len(columns)}">none</td></tr>'

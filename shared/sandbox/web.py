@@ -121,7 +121,5 @@ class Router:
                     return route, owner, found.groupdict()
                 other_methods.append(route.method)
         if other_methods:
-            raise HttpError(
-                405, {"detail": f'Method "{method}" not allowed.'}, {"Allow": ", ".join(other_methods)}
-            )
+            raise HttpError(405, {"detail": f'Method "{method}" not allowed.'}, {"Allow": ", ".join(other_methods)})
         raise HttpError(404, {"detail": "Not found."})

@@ -54,9 +54,7 @@ class Customer:
     def rate(self, to: dict[str, Any] | None = None) -> str:
         return str(self.shipment(to)["rates"][0]["object_id"])
 
-    def buy(
-        self, rate: str, metadata: str = "", timeout: float | None = None, **more: Any
-    ) -> requests.Response:
+    def buy(self, rate: str, metadata: str = "", timeout: float | None = None, **more: Any) -> requests.Response:
         body = {"rate": rate, "async": False, "metadata": metadata, **more}
         return self.post("/transactions", body, timeout)
 

@@ -99,9 +99,7 @@ def test_reset_forgets_everything(sandbox: Sandbox, customer: Any) -> None:
         ("POST", "/tracking/usps/1", {"status": "LOST"}, 400),
     ],
 )
-def test_a_wrong_control_call_says_why(
-    sandbox: Sandbox, method: str, path: str, body: Any, status: int
-) -> None:
+def test_a_wrong_control_call_says_why(sandbox: Sandbox, method: str, path: str, body: Any, status: int) -> None:
     answer = requests.request(method, f"{sandbox.url}/_sandbox{path}", json=body, timeout=5)
     assert answer.status_code == status
     assert answer.json()["detail"]

@@ -57,9 +57,7 @@ def test_a_good_address_is_complete_and_valid(customer: Any, address: dict[str, 
 
 
 @pytest.mark.parametrize("change", [{"zip": "00000"}, {"street1": "1 Nowhere Lane"}])
-def test_some_addresses_are_never_deliverable(
-    customer: Any, address: dict[str, str], change: dict[str, str]
-) -> None:
+def test_some_addresses_are_never_deliverable(customer: Any, address: dict[str, str], change: dict[str, str]) -> None:
     created = customer.post("/addresses", {**address, **change}).json()
     assert created["validation_results"] == {}
     results = customer.get(f"/addresses/{created['object_id']}/validate").json()["validation_results"]
@@ -131,9 +129,7 @@ def test_a_bad_shipment_is_refused_by_field(
     assert list(answer.json()) == [field]
 
 
-def test_a_synchronous_purchase_is_charged_once_and_entered_in_the_ledger(
-    sandbox: Sandbox, customer: Any
-) -> None:
+def test_a_synchronous_purchase_is_charged_once_and_entered_in_the_ledger(sandbox: Sandbox, customer: Any) -> None:
     rate = customer.rate()
     answer = customer.buy(rate, "label-17", label_file_type="PNG")
     bought = answer.json()

@@ -28,9 +28,7 @@ def test_a_purchase_is_told_as_it_goes_on(sandbox: Sandbox, customer: Any, recei
     assert moved["data"]["transaction"] == bought["object_id"]
 
 
-def test_only_wanted_events_of_the_own_account_are_sent(
-    sandbox: Sandbox, customer: Any, receiver: Any
-) -> None:
+def test_only_wanted_events_of_the_own_account_are_sent(sandbox: Sandbox, customer: Any, receiver: Any) -> None:
     other = type(customer)(sandbox, "other")
     customer.hook(receiver.url, "track_updated")
     other.buy(other.rate())

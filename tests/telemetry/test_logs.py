@@ -76,9 +76,7 @@ def test_the_service_of_the_context_wins_over_that_of_the_process(lines):
 )
 def test_foreign_loggers_come_out_in_the_same_form(lines, name):
     with use(tenant_id="t-1", job_id="j-1"):
-        logging.getLogger(name).warning(
-            "lost %s at %d", "Bearer abcdef", 7, extra={"token": "x", "queue": "labels"}
-        )
+        logging.getLogger(name).warning("lost %s at %d", "Bearer abcdef", 7, extra={"token": "x", "queue": "labels"})
     line = lines.last
     assert line["event"] == "lost Bearer [redacted] at 7"
     assert ("warning", name, "shipping", "t-1", "j-1") == tuple(

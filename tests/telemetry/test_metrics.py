@@ -60,8 +60,7 @@ def record_everything():
         metrics.relay_leads(True)
         metrics.set_build_info("shipping", "1.2.3")
     figures = {
-        name: {tuple(f"some_{label}" for label in labels): 1.0}
-        for name, (_, labels) in DATABASE_METRICS.items()
+        name: {tuple(f"some_{label}" for label in labels): 1.0} for name, (_, labels) in DATABASE_METRICS.items()
     }
     watch_database("shipping", lambda: figures)
     yield
@@ -70,9 +69,7 @@ def record_everything():
 
 def test_what_is_recorded_is_exposed(record_everything):
     families = exposition()
-    requests = {
-        tuple(sorted(s.labels.items())): s.value for s in families["http_requests"].samples if s.value
-    }
+    requests = {tuple(sorted(s.labels.items())): s.value for s in families["http_requests"].samples if s.value}
     labels = {"service": "shipping", "method": "GET", "route": "/v1/orders/<id>", "status": "200"}
     assert requests[tuple(sorted(labels.items()))] >= 1
     assert value("relay_published_total", service="shipping", kind="event") >= 5
@@ -98,9 +95,7 @@ def test_names_follow_the_rules_of_prometheus():
 
 def test_a_client_cannot_make_up_series():
     with use(service="shipping"):
-        before = value(
-            "http_requests_total", service="shipping", method="OTHER", route="unmatched", status="404"
-        )
+        before = value("http_requests_total", service="shipping", method="OTHER", route="unmatched", status="404")
         for number in range(3):
             metrics.http_request(f"HACK{number}", None, 404, 0.001)
     after = value("http_requests_total", service="shipping", method="OTHER", route="unmatched", status="404")
@@ -293,9 +288,7 @@ def test_a_loop_that_never_began_is_found_out():
 
 def documented():
     """Name → (type, labels) as the page's tables say."""
-    rows = re.findall(
-        r"^\| `(\w+)` \| (\w+) \| ([^|]*) \| [^|]+ \| [^|]+ \|$", PAGE.read_text(), re.MULTILINE
-    )
+    rows = re.findall(r"^\| `(\w+)` \| (\w+) \| ([^|]*) \| [^|]+ \| [^|]+ \|$", PAGE.read_text(), re.MULTILINE)
     return {name: (kind, re.findall(r"`(\w+)`", labels)) for name, kind, labels in rows}
 
 

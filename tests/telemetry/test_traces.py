@@ -51,9 +51,7 @@ def test_one_trace_from_request_through_outbox_job_event_and_handler(spans):
     with publish_span("labels", "labels", "j-1", traceparent=job_row):
         pass
     with job_span("purchase_label", "labels", "j-1", 1, job_row, now) as attempt:
-        with client_span(
-            "shippo", "create_transaction", "POST", "https://u:p@api.goshippo.com/transactions"
-        ) as call:
+        with client_span("shippo", "create_transaction", "POST", "https://u:p@api.goshippo.com/transactions") as call:
             call.status(201)
         outbox_row = inject()
         attempt.outcome("succeeded")

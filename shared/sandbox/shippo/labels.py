@@ -109,9 +109,7 @@ def _pdf(width: float, height: float, number: str, note: str) -> bytes:
     box = f"[0 0 {width * 72:g} {height * 72:g}]"
     top = height * 72 - 60
     safe = "".join(char for char in note if char.isalnum() or char in " -_|.:")
-    text = f"BT /F1 11 Tf 14 {top:g} Td ({number}) Tj 0 -18 Td /F1 7 Tf ({safe}) Tj ET".encode(
-        "latin-1", "replace"
-    )
+    text = f"BT /F1 11 Tf 14 {top:g} Td ({number}) Tj 0 -18 Td /F1 7 Tf ({safe}) Tj ET".encode("latin-1", "replace")
     parts = [
         b"<< /Type /Catalog /Pages 2 0 R >>",
         b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
@@ -146,6 +144,5 @@ def _png(width: float, height: float, number: str) -> bytes:
     header = struct.pack(">IIBBBBB", columns, rows, 1, 0, 0, 0, 0)
     chunks = ((b"IHDR", header), (b"tEXt", b"Title\0" + number.encode()), (b"IDAT", image), (b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-        for name, data in chunks
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
     )

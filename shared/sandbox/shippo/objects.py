@@ -79,9 +79,7 @@ def checked_metadata(data: Mapping[str, Any]) -> str:
     if not isinstance(metadata, str):
         raise HttpError(400, {"metadata": ["Not a valid string."]})
     if len(metadata) > METADATA_LENGTH:
-        raise HttpError(
-            400, {"metadata": [f"Ensure this field has no more than {METADATA_LENGTH} characters."]}
-        )
+        raise HttpError(400, {"metadata": [f"Ensure this field has no more than {METADATA_LENGTH} characters."]})
     return metadata
 
 

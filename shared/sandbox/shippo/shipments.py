@@ -96,9 +96,7 @@ class Shipments(Objects):
         }
         bad = [word for word in validation(recipient)["messages"] if word["code"] != "missing_field"]
         if bad:
-            shipment["messages"] = [
-                {"source": "USPS", "code": word["code"], "text": word["text"]} for word in bad
-            ]
+            shipment["messages"] = [{"source": "USPS", "code": word["code"], "text": word["text"]} for word in bad]
         else:
             shipment["rates"] = self._rates(account, shipment)
         for rate in shipment["rates"]:
@@ -117,9 +115,7 @@ class Shipments(Objects):
         except ArithmeticError as error:
             raise HttpError(400, {"parcels": [{"weight": ["A valid number is required."]}]}) from error
         if not weight.is_finite() or weight <= 0 or parcel["mass_unit"] not in _POUNDS:
-            raise HttpError(
-                400, {"parcels": [{"weight": ["A weight above zero in lb, oz, kg or g is required."]}]}
-            )
+            raise HttpError(400, {"parcels": [{"weight": ["A weight above zero in lb, oz, kg or g is required."]}]})
         measures = {name: str(parcel[name]) for name in _PARCEL_FIELDS}
         return {**self.header(account), **measures, "metadata": checked_metadata(parcel)}
 

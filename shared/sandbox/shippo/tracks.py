@@ -59,9 +59,7 @@ class Tracks(Objects):
         track = self.core.books.get(account, self.kind, f"{carrier}/{number}")
         return reply(track or self._new(account, carrier, number, save=False))
 
-    def start(
-        self, account: str, transaction: dict[str, Any], rate: dict[str, Any], shipment: dict[str, Any]
-    ) -> None:
+    def start(self, account: str, transaction: dict[str, Any], rate: dict[str, Any], shipment: dict[str, Any]) -> None:
         """A label bought through Shippo is tracked without asking.
 
         https://docs.goshippo.com/docs/tracking/webhooks
@@ -93,9 +91,7 @@ class Tracks(Objects):
         change, moved = request.json(), []
         if change.get("status") not in STATUSES:
             raise HttpError(400, {"detail": f"status is one of {', '.join(STATUSES)}"})
-        for account, track in self.core.books.find_everywhere(
-            self.kind, carrier=carrier, tracking_number=number
-        ):
+        for account, track in self.core.books.find_everywhere(self.kind, carrier=carrier, tracking_number=number):
             scan = self._scan(change)
             history = sorted([*track["tracking_history"], scan], key=lambda item: item["status_date"])
             changes = {"tracking_status": history[-1], "tracking_history": history}
@@ -103,9 +99,7 @@ class Tracks(Objects):
             if track["transaction"]:
                 status = {"tracking_status": history[-1]["status"]}
                 self.core.books.change(account, "transaction", track["transaction"], status)
-            self._webhooks.notify(
-                account, "track_updated", {**now, "tracking_status": scan}, track["metadata"]
-            )
+            self._webhooks.notify(account, "track_updated", {**now, "tracking_status": scan}, track["metadata"])
             moved.append(now)
         if not moved:
             raise HttpError(404, {"detail": f"nobody tracks {carrier} {number}"})

@@ -31,9 +31,7 @@ OUTCOMES = frozenset({"queued_then_success", "queued_then_error", "error_message
 class Transactions(Objects):
     kind = "transaction"
 
-    def __init__(
-        self, core: "Core", shipments: Shipments, tracks: Tracks, labels: Labels, webhooks: Webhooks
-    ):
+    def __init__(self, core: "Core", shipments: Shipments, tracks: Tracks, labels: Labels, webhooks: Webhooks):
         super().__init__(core)
         self._shipments = shipments
         self._tracks = tracks
@@ -133,9 +131,7 @@ class Transactions(Objects):
         changes = {"status": status, "object_updated": self.core.clock.iso()}
         changed = self.core.books.change(account, self.kind, id, changes, entry, {"status": expect})
         if changed:
-            self._webhooks.notify(
-                account, "transaction_updated", self.shown(account, changed), changed["metadata"]
-            )
+            self._webhooks.notify(account, "transaction_updated", self.shown(account, changed), changed["metadata"])
         return changed
 
     def resume(self) -> None:
@@ -184,15 +180,11 @@ class Transactions(Objects):
         ]
         return messages or None
 
-    def _settle_later(
-        self, account: str, id: str, seconds: float, error: list[dict[str, Any]] | None = None
-    ) -> None:
+    def _settle_later(self, account: str, id: str, seconds: float, error: list[dict[str, Any]] | None = None) -> None:
         def settle() -> None:
             done = self._settle(account, id, error)
             if done:
-                self._webhooks.notify(
-                    account, "transaction_updated", self.shown(account, done), done["metadata"]
-                )
+                self._webhooks.notify(account, "transaction_updated", self.shown(account, done), done["metadata"])
 
         self.core.scheduler.later(seconds, settle)
 
