@@ -12,17 +12,22 @@ them and runs the function for each. Anybody else who calls an actor calls the f
 from __future__ import annotations
 
 import enum
+import hashlib
 import inspect
+import json
+import types
 import typing
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
+from decimal import Decimal
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 import dramatiq
 from dramatiq.logging import get_logger
 from periodiq import CronSpec
+from pydantic import TypeAdapter
 
 __all__ = ["DEFAULT_RETRY", "Actor", "Dispatch", "Priority", "Registry", "actor"]
 
@@ -96,6 +101,11 @@ class Actor(dramatiq.Actor[P, R], Generic[P, R]):
         self._broker: dramatiq.Broker | None = None
         self.on_failed: Callable[..., None] | None = None
         self._signature = inspect.signature(fn)
+        if inspect.iscoroutinefunction(fn):
+            raise TypeError(f"{actor_name}: jobs are plain functions; a coroutine would never be awaited")
+        for parameter in self._signature.parameters.values():
+            if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+                raise TypeError(f"{actor_name}: arguments travel by name, which {parameter} has none of")
         self._converters = _converters(fn)
         self._unique = (options.unique,) if isinstance(options.unique, str) else options.unique
         missing = set(self._unique or ()) - set(self._signature.parameters)
@@ -137,7 +147,17 @@ class Actor(dramatiq.Actor[P, R], Generic[P, R]):
         """Return the key of which at most one job may be live, or None."""
         if self._unique is None:
             return None
-        return "&".join(f"{name}={arguments.get(name)}" for name in self._unique) or "only"
+        values = [(name, arguments.get(name, self._default(name))) for name in self._unique]
+        if len(values) > 1:
+            # Quoted, so that no value can look like the beginning of the next.
+            values = [(name, json.dumps(value, ensure_ascii=False)) for name, value in values]
+        key = "&".join(f"{name}={value}" for name, value in values) or "only"
+        # An index takes less than 2,704 bytes of it.
+        return key if len(key) <= 500 else f"{key[:400]}…{hashlib.sha256(key.encode()).hexdigest()}"
+
+    def _default(self, name: str) -> Any:
+        default = self._signature.parameters[name].default
+        return None if default is inspect.Parameter.empty else _plain(default)
 
     def subject(self, arguments: dict[str, Any]) -> str | None:
         """Return what the job is about, in a person's words, or None where the actor does not say."""
@@ -188,6 +208,8 @@ def _plain(value: Any) -> Any:
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, timedelta):
         return value.total_seconds()
+    if isinstance(value, Decimal):
+        return str(value)
     return value
 
 
@@ -197,16 +219,38 @@ _CONVERTERS: dict[Any, Callable[[Any], Any]] = {
     date: date.fromisoformat,
 }
 
+_AS_THEY_ARE = (str, int, float, bool, dict, list, type(None), Any)
+"""Types whose values come out of JSON as they went in."""
+
 
 def _converters(fn: Callable[..., Any]) -> dict[str, Callable[[Any], Any]]:
+    """Return what turns the JSON of an argument into its declared type, for those that need it."""
     hints = typing.get_type_hints(fn)
     hints.pop("return", None)
     found: dict[str, Callable[[Any], Any]] = {}
     for name, hint in hints.items():
-        options = [option for option in typing.get_args(hint) if option is not type(None)] or [hint]
+        options = _options(hint)
         if len(options) == 1 and options[0] in _CONVERTERS:
             found[name] = _CONVERTERS[options[0]]
+        elif not all(_stays(option) for option in options):
+            found[name] = TypeAdapter(hint).validate_python
     return found
+
+
+def _options(hint: Any) -> list[Any]:
+    """Return the members of a union except None; of anything else, itself."""
+    if typing.get_origin(hint) not in (typing.Union, types.UnionType):
+        return [hint]
+    return [option for option in typing.get_args(hint) if option is not type(None)]
+
+
+def _stays(hint: Any) -> bool:
+    """Whether values of this type come out of JSON as they went in, however deep."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return all(_stays(option) for option in typing.get_args(hint))
+    if typing.get_origin(hint) in (list, dict):
+        return all(_stays(option) for option in typing.get_args(hint))
+    return hint in _AS_THEY_ARE or isinstance(hint, typing.TypeVar)
 
 
 class Registry:
