@@ -16,7 +16,6 @@ from typing import Any
 from sqlalchemy import func, select
 
 from shared.db.database import unit_of_work
-from shared.jobs import operations
 from shared.jobs.actor import Actor
 from shared.jobs.current import current_job
 from shared.jobs.enqueue import enqueue_many
@@ -34,7 +33,8 @@ def fan_out(
     """Make a child job for each item and wait for all of them; returns counts by state.
 
     To be called from a leased job, with the same items in each of its runs. Raises Snooze while children
-    are under way, Cancelled when the parent was cancelled (children that wait are cancelled too).
+    are under way, Cancelled when the parent was cancelled; the children are then cancelled too, as they are
+    when the parent is cancelled between two of its runs.
     """
     job = current_job()
     made = int(job.checkpoint.get("made", 0))
@@ -59,22 +59,8 @@ def fan_out(
         total = sum(counts.values())
         job.progress(ended, total, unit=unit)
     if job.cancelled:
-        _cancel_waiting(job.id)
-        raise Cancelled("the jobs that had not begun were cancelled with it")
+        raise Cancelled("the jobs that it started are cancelled with it")
     if ended < total:
         # Ten thousand children need no look every second.
         raise Snooze("waiting_for_children", delay=min(10.0, 0.5 + total / 2000))
     return {"total": total, **{state: counts.get(state, 0) for state in FINAL}}
-
-
-def _cancel_waiting(parent_id: Any) -> None:
-    with unit_of_work() as session:
-        waiting = session.scalars(
-            select(Job.id).where(Job.parent_id == parent_id, Job.state.in_(("scheduled", "queued")))
-        ).all()
-    for child in waiting:
-        with unit_of_work() as session:
-            try:
-                operations.cancel(session, child)
-            except operations.NotPossible:
-                continue

@@ -8,9 +8,10 @@ alert. Workers and the recovery of crashed jobs come through here alike.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from typing import Any, Protocol
 
 from sqlalchemy import Connection
@@ -22,6 +23,7 @@ from shared.db.database import Database, Work, adopt, enter_tenant, leave_tenant
 from shared.events import outbox
 from shared.jobs.actor import Actor
 from shared.jobs.failures import FailureText, explain
+from shared.jobs.operations import cancel_children
 from shared.jobs.record import conclude
 from shared.jobs.verdict import Verdict
 from shared.telemetry import get_logger, trace_ids
@@ -152,6 +154,8 @@ class Conclusions:
             ):
                 if hook and declared.on_failed is not None:
                     self._run_hook(connection, declared, claim, verdict)
+                if verdict.state == "cancelled":
+                    self._within(connection, claim, lambda: cancel_children(connection, claim.id, claim.tenant_id))
                 if verdict.state == "failed":
                     self._alert(connection, claim, verdict, text, runs)
         return True
@@ -163,17 +167,22 @@ class Conclusions:
 
     def _run_hook(self, connection: Connection, declared: Actor[Any, Any], claim: Claimed, verdict: Verdict) -> None:
         assert declared.on_failed is not None
-        session = Session(connection, join_transaction_mode="rollback_only", expire_on_commit=False)
-        if claim.tenant_id != SYSTEM:
-            enter_tenant(connection, claim.tenant_id)
+        hook = partial(declared.on_failed, verdict)
         try:
-            with adopt(Work(self.database, session, claim.tenant_id, system=claim.tenant_id == SYSTEM)):
-                declared.on_failed(verdict, **declared.converted(claim.arguments))
-                session.flush()
+            self._within(connection, claim, lambda: hook(**declared.converted(claim.arguments)))
         except Exception as error:
             if isinstance(error, DBAPIError) and error.connection_invalidated:
                 raise
             raise _HookFailed from error
+
+    def _within(self, connection: Connection, claim: Claimed, step: Callable[[], None]) -> None:
+        """Do a step in a unit of work of the job's tenant that is part of the open transaction."""
+        session = Session(connection, join_transaction_mode="rollback_only", expire_on_commit=False)
+        if claim.tenant_id != SYSTEM:
+            enter_tenant(connection, claim.tenant_id)
+        with adopt(Work(self.database, session, claim.tenant_id, system=claim.tenant_id == SYSTEM)):
+            step()
+            session.flush()
         leave_tenant(connection)
 
     def _alert(self, connection: Connection, claim: Claimed, verdict: Verdict, text: FailureText, runs: int) -> None:

@@ -5,18 +5,28 @@ All delete in batches, each its own commit, and go on in a later run when their 
 
 from __future__ import annotations
 
+import contextlib
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
-from sqlalchemy import text
+from sqlalchemy import select, text
 
 from shared.db import unit_of_work, uuid7_floor
+from shared.jobs import operations
 from shared.jobs.actor import Priority, actor
 from shared.jobs.current import current_job
+from shared.jobs.models import LIVE, Job
 from shared.jobs.schedules import cron
 
-__all__ = ["clean_up_events", "clean_up_idempotency_keys", "clean_up_jobs", "clean_up_webhook_events"]
+__all__ = [
+    "cancel_children_of",
+    "clean_up_events",
+    "clean_up_idempotency_keys",
+    "clean_up_jobs",
+    "clean_up_webhook_events",
+]
 
 KEEP_JOBS = timedelta(days=30)
 KEEP_FAILED_JOBS = timedelta(days=90)
@@ -25,6 +35,31 @@ KEEP_WEBHOOKS = timedelta(days=30)
 KEEP_FAILED_WEBHOOKS = timedelta(days=90)
 _BATCH = 1000
 _BUDGET = 60.0
+
+
+@actor(queue_name="default", unique="parent_id", subject="Cancel what a cancelled job started")
+def cancel_children_of(parent_id: UUID) -> dict[str, int]:
+    """Cancel the jobs that a cancelled job started: those that wait at once, those that run at their next chance."""
+    job = current_job()
+    actors: dict[str, Any] = dict(cancel_children_of.broker.actors)
+    cancelled, last = int(job.checkpoint.get("cancelled", 0)), job.checkpoint.get("last")
+    while True:
+        with unit_of_work() as session:
+            children = session.scalars(
+                select(Job.id)
+                .where(Job.parent_id == parent_id, Job.state.in_(LIVE), *([Job.id > UUID(last)] if last else []))
+                .order_by(Job.id)
+                .limit(100)
+            ).all()
+        for child in children:
+            with unit_of_work() as session, contextlib.suppress(operations.NotPossible):
+                operations.cancel(session, child, actors=actors)
+                cancelled += 1
+        if not children:
+            return {"cancelled": cancelled}
+        last = str(children[-1])
+        job.progress(cancelled, None, unit="jobs", checkpoint={"cancelled": cancelled, "last": last})
+        job.breathe()
 
 
 def delete_in_batches(statement: str, parameters: dict[str, Any]) -> int:

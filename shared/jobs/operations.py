@@ -10,13 +10,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import func, select, text, update
+import psycopg
+from sqlalchemy import Connection, func, select, text, update
+from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.orm import Session
 
 from shared.context import current
 from shared.db.database import current_work
 from shared.db.signals import jobs_changed, wake_relay
 from shared.jobs.actor import Actor
+from shared.jobs.enqueue import NewJob, enqueue
 from shared.jobs.models import FINAL, Job, Queue, Worker
 from shared.jobs.verdict import CANCELLED_BEFORE_RUN
 
@@ -58,9 +61,18 @@ REASONS = (
 
 
 def _locked(session: Session, job_id: uuid.UUID) -> Job:
-    job = session.execute(
-        select(Job).where(Job.id == job_id).with_for_update().execution_options(populate_existing=True)
-    ).scalar_one_or_none()
+    """Return the job's row, locked. A transactional job that runs holds the lock until it is done."""
+    found = select(Job).where(Job.id == job_id).with_for_update().execution_options(populate_existing=True)
+    before = session.execute(text("SELECT current_setting('lock_timeout')")).scalar_one()
+    try:
+        with session.begin_nested():
+            session.execute(text("SET LOCAL lock_timeout = '2s'"))
+            job = session.execute(found).scalar_one_or_none()
+            session.execute(text("SELECT set_config('lock_timeout', :before, true)"), {"before": before})
+    except OperationalError as error:
+        if isinstance(error.orig, psycopg.errors.LockNotAvailable):
+            raise NotPossible("The job is being done at this very moment; try again when it has ended.") from error
+        raise
     if job is None:
         raise NoSuchJob(f"there is no job {job_id}")
     return job
@@ -74,7 +86,26 @@ def retry(session: Session, job_id: uuid.UUID, *, actors: dict[str, Actor[Any, A
     job = _locked(session, job_id)
     if job.state not in ("failed", "cancelled"):
         raise NotPossible(f"The job is {_IN_WORDS[job.state]}; only failed and cancelled jobs can be retried.")
-    if job.unique_key is not None:
+    try:
+        with session.begin_nested():
+            session.execute(
+                update(Job)
+                .where(Job.id == job_id)
+                .values(
+                    state="scheduled",
+                    waiting_for="retried_by_hand",
+                    run_at=func.clock_timestamp(),
+                    failures=0,
+                    outcome=None,
+                    result=None,
+                    finished_at=None,
+                    cancel_requested_at=None,
+                    principal=current().principal or job.principal,
+                    updated_at=func.clock_timestamp(),
+                )
+            )
+    except IntegrityError:
+        # At most one of a kind may be live. Who it is, is only asked now: it may just have been sent.
         twin = session.execute(
             select(Job.id).where(
                 Job.actor == job.actor,
@@ -83,24 +114,7 @@ def retry(session: Session, job_id: uuid.UUID, *, actors: dict[str, Actor[Any, A
                 Job.state.not_in(FINAL),
             )
         ).scalar()
-        if twin is not None:
-            raise NotPossible(f"The same work is already under way in job {twin}.")
-    session.execute(
-        update(Job)
-        .where(Job.id == job_id)
-        .values(
-            state="scheduled",
-            waiting_for="retried_by_hand",
-            run_at=func.clock_timestamp(),
-            failures=0,
-            outcome=None,
-            result=None,
-            finished_at=None,
-            cancel_requested_at=None,
-            principal=current().principal or job.principal,
-            updated_at=func.clock_timestamp(),
-        )
-    )
+        raise NotPossible(f"The same work is already under way in job {twin}.") from None
     _after_commit(job, wake=True)
     session.refresh(job)
     return job
@@ -135,9 +149,22 @@ def cancel(session: Session, job_id: uuid.UUID, *, actors: dict[str, Actor[Any, 
         declared = (actors or {}).get(job.actor)
         if declared is not None and declared.on_failed is not None:
             declared.on_failed(CANCELLED_BEFORE_RUN, **declared.converted(job.arguments))
+        cancel_children(session.connection(), job.id, job.tenant_id)
     _after_commit(job, wake=False)
     session.refresh(job)
     return job
+
+
+_LIVE_CHILDREN = "SELECT EXISTS (SELECT FROM jobs WHERE parent_id = %s AND state IN ('scheduled', 'queued', 'running'))"
+
+
+def cancel_children(connection: Connection, parent_id: uuid.UUID, tenant_id: str) -> None:
+    """See to it that the jobs which a cancelled job started are cancelled too: by a job, for there may be many."""
+    if connection.exec_driver_sql(_LIVE_CHILDREN, (parent_id,)).scalar():
+        from shared.jobs.library import cancel_children_of
+
+        arguments = {"parent_id": str(parent_id)}
+        enqueue(NewJob(actor=cancel_children_of, arguments=arguments, tenant_id=tenant_id))
 
 
 def hasten(session: Session, job_id: uuid.UUID) -> bool:
@@ -210,6 +237,7 @@ WHERE provider = :provider AND tenant_id IN ('*', :tenant) AND state <> 'closed'
 UNION ALL
 SELECT 'rate_limited', max(blocked_until), :tenant, NULL FROM rate_limits
 WHERE provider = :provider AND tenant_id IN ('*', :tenant) AND blocked_until > clock_timestamp()
+  AND bucket IN ('*', 'write')
 HAVING max(blocked_until) IS NOT NULL
 LIMIT 1
 """

@@ -40,7 +40,6 @@ from sqlalchemy import Row, text
 
 from shared.context import use
 from shared.db import unit_of_work
-from shared.db.database import commit_checks
 from shared.db.migrate import upgrade
 from shared.jobs import operations
 from shared.jobs.actor import Actor, Dispatch
@@ -381,15 +380,39 @@ class ServiceUnderTest:
         assert found is not None
         return found
 
+    def outside(self, call: Callable[[], T], *, tenant_id: str | None = None) -> T:
+        """Call in a thread of its own and in no unit of work or job, as another process would; return what it does."""
+        results: list[T] = []
+        errors: list[BaseException] = []
+
+        def run() -> None:
+            try:
+                with self.current(), use(tenant_id=tenant_id or self.tenant_id):
+                    results.append(call())
+            except BaseException as error:
+                errors.append(error)
+
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        thread.join(DEADLINE * 2)
+        if errors:
+            raise errors[0]
+        return results[0]
+
     def retry(self, job_id: uuid.UUID) -> None:
         """Retry a failed or cancelled job by hand, as a person of its tenant would."""
-        with use(tenant_id=self.job(job_id).tenant_id, job_id=None), apart(), unit_of_work() as session:
-            operations.retry(session, job_id, actors=self.app.actors)
+        self._operate(operations.retry, job_id)
 
     def cancel(self, job_id: uuid.UUID) -> None:
         """Cancel a job, as a person of its tenant would."""
-        with use(tenant_id=self.job(job_id).tenant_id, job_id=None), apart(), unit_of_work() as session:
-            operations.cancel(session, job_id, actors=self.app.actors)
+        self._operate(operations.cancel, job_id)
+
+    def _operate(self, operation: Callable[..., object], job_id: uuid.UUID) -> None:
+        def operate() -> None:
+            with unit_of_work() as session:
+                operation(session, job_id, actors=self.app.actors)
+
+        self.outside(operate, tenant_id=self.job(job_id).tenant_id)
 
     def why(self, job_id: uuid.UUID) -> operations.Why:
         """Ask why a job is where it is, as its tenant would."""
@@ -468,16 +491,6 @@ class ServiceUnderTest:
         """Run a statement over all tenants, and commit; return how many rows it touched."""
         with self.database.system.begin() as connection:
             return int(connection.execute(text(statement), parameters).rowcount)
-
-
-@contextmanager
-def apart() -> Iterator[None]:
-    """Keep units of work opened inside apart from the job that runs around them, if any."""
-    token = commit_checks.set(())
-    try:
-        yield
-    finally:
-        commit_checks.reset(token)
 
 
 def _descendants(pid: int) -> list[int]:
