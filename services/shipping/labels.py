@@ -14,11 +14,12 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from services.shipping.announce import announce, recipient_of, tell_label
+from services.shipping.announce import recipient_of, tell_label
 from services.shipping.models import LIVE_LABEL, Label, Milestone, Order, Rate, Tracking
 from services.shipping.shippo_objects import Label as Bought
 from shared.context import current
 from shared.db import new_id
+from shared.events import publish
 from shared.events.contracts.shipping import DeliveryFailed, MilestoneReached
 
 __all__ = [
@@ -216,7 +217,7 @@ def milestone(
             tracking_url=order.tracking_url or "",
             **parcel,
         )
-    announce(session, event, subject=order.id, sequence=order.version)
+    publish(session, event, subject=order.id, sequence=order.version)
     return True
 
 

@@ -18,10 +18,11 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from services.shipping import labels
-from services.shipping.announce import announce, announce_all, recipient_of
+from services.shipping.announce import recipient_of
 from services.shipping.models import Address, Order, Parcel, Transition
 from shared.context import current
 from shared.db import new_id
+from shared.events import Occurrence, publish, publish_many
 from shared.events.contracts.shipping import OrderCreated, OrderTransitioned
 
 __all__ = ["ALLOWED", "BY_ROLE", "NotAllowed", "create", "lock", "may", "transition"]
@@ -88,23 +89,14 @@ def create(session: Session, drafts: Sequence[Mapping[str, Any]]) -> list[Order]
     session.add_all(made)
     session.flush()
     session.add_all(parcels)
-    announce_all(
-        session,
-        [
-            (
-                order.id,
-                order.version,
-                OrderCreated(
-                    order_id=order.id,
-                    number=order.number,
-                    created_by=order.created_by,
-                    recipient=recipient_of(order),
-                ),
-            )
-            for order in made
-        ],
-    )
+    publish_many(session, [Occurrence(_created(order), order.id, order.version) for order in made])
     return made
+
+
+def _created(order: Order) -> OrderCreated:
+    return OrderCreated(
+        order_id=order.id, number=order.number, created_by=order.created_by, recipient=recipient_of(order)
+    )
 
 
 def lock(session: Session, order_id: uuid.UUID) -> Order | None:
@@ -134,7 +126,7 @@ def transition(session: Session, order: Order, to_state: str, reason: str = "") 
         order_id=order.id, from_state=from_state, to_state=to_state, principal=current().principal, reason=reason
     )
     session.add(step)
-    announce(
+    publish(
         session,
         OrderTransitioned(
             order_id=order.id,

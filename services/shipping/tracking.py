@@ -9,10 +9,10 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from services.shipping import labels
-from services.shipping.announce import announce
 from services.shipping.models import Order, Tracking
 from services.shipping.shippo_objects import Scan
 from services.shipping.shippo_objects import Tracking as Seen
+from shared.events import publish
 from shared.events.contracts.shipping import TrackingUpdated
 
 __all__ = ["apply", "find"]
@@ -60,7 +60,7 @@ def apply(session: Session, tracking: Tracking, seen: Seen) -> bool:
         order.delivery_status = scan.status
         order.version += 1
         order.updated_at = datetime.now(UTC)
-    announce(
+    publish(
         session,
         TrackingUpdated(
             order_id=order.id,

@@ -75,7 +75,7 @@ class Labels(BaseModel):
     "/v1/orders/<uuid:order_id>/labels",
     role=PACKERS,
     status=202,
-    raises=(NotFound, OrderStateForbids, ShippoNotConnected, Unprocessable),
+    raises=(NotFound, LabelStateForbids, OrderStateForbids, ShippoNotConnected, Unprocessable),
     examples={"body": {"label_file_type": "pdf"}},
 )
 def buy_label(order_id: UUID, body: LabelWanted, identity: Identity) -> Answer[LabelAccepted]:

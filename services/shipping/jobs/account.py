@@ -10,7 +10,6 @@ from typing import Any
 
 from sqlalchemy import select
 
-from services.shipping.announce import announce
 from services.shipping.credentials import TOKEN, open_secret
 from services.shipping.models import Address as AddressRow
 from services.shipping.models import ShippoAccount
@@ -18,6 +17,7 @@ from services.shipping.providers.shippo import Shippo, make_client
 from services.shipping.settings import settings
 from services.shipping.shippo_objects import Address
 from shared.db import unit_of_work
+from shared.events import publish
 from shared.events.contracts.shipping import ConnectionChanged
 from shared.jobs import GiveUp
 from shared.outbound import NotAuthorized
@@ -81,7 +81,7 @@ def set_status(row: ShippoAccount, status: str) -> None:
         fresh.status = status
         fresh.version += 1
         fresh.updated_at = datetime.now(UTC)
-        announce(
+        publish(
             session,
             ConnectionChanged(provider="shippo", status=status),  # type: ignore[arg-type]
             subject=fresh.id,

@@ -8,11 +8,11 @@ from uuid import UUID
 
 from sqlalchemy import select, update
 
-from services.shipping.announce import announce
 from services.shipping.jobs.account import as_address, shippo_account
 from services.shipping.jobs.said import given_up
 from services.shipping.models import Address, Order
 from shared.db import unit_of_work
+from shared.events import publish
 from shared.events.contracts.shipping import AddressValidated
 from shared.jobs import Priority, Skip, actor, completion, current_job, fan_out
 from shared.outbound import Refused
@@ -45,7 +45,7 @@ def validate_address(address_id: UUID, number: str) -> None:
             .where(Order.address_id == address_id)
             .values(version=Order.version + 1, updated_at=datetime.now(UTC))
         )
-        announce(
+        publish(
             session,
             AddressValidated(
                 address_id=address_id,

@@ -7,7 +7,6 @@ from uuid import UUID
 
 from sqlalchemy import select
 
-from services.shipping.announce import announce
 from services.shipping.credentials import WEBHOOK_TOKEN, open_secret, webhook_path
 from services.shipping.jobs.account import Account, shippo_account
 from services.shipping.jobs.said import in_their_words
@@ -15,6 +14,7 @@ from services.shipping.models import ShippoAccount
 from services.shipping.settings import settings
 from shared.context import current
 from shared.db import unit_of_work
+from shared.events import publish
 from shared.events.contracts.shipping import ConnectionChanged
 from shared.jobs import GiveUp, Skip, actor, completion
 from shared.outbound import Refused
@@ -57,7 +57,7 @@ def _connected(account_id: UUID, version: int, webhook_id: str | None) -> None:
         row.status, row.checked_at, row.webhook_id = "connected", datetime.now(UTC), webhook_id or row.webhook_id
         row.version += 1
         row.updated_at = datetime.now(UTC)
-        announce(
+        publish(
             session,
             ConnectionChanged(provider="shippo", status="connected"),
             subject=row.id,

@@ -57,10 +57,12 @@ def _ended(verdict: Verdict, label_id: UUID, number: str) -> None:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run found when it began. `sent`: an earlier one may have bought at `rate_id` already."""
+    """What a run found when it began. `sent`: an earlier one may have bought at `rate_id` already. `wanted`:
+    the order still needs a label."""
 
     label: Label
     sent: bool
+    wanted: bool
 
 
 def buy(label_id: UUID, number: str) -> None:
@@ -101,7 +103,8 @@ def _begin(label_id: UUID, number: str) -> Plan:
         sent = effect is not None and effect.state != "refused"
         if label.status not in (*LIVE_LABEL, "failed") or label.status == "purchased":
             raise Skip("already_purchased")
-        if not sent and order.state not in _BUYABLE:
+        wanted = order.state in _BUYABLE
+        if not sent and not wanted:
             raise GiveUp("order_not_open", number=number)
         if label.status == "failed" and labels.live_label(session, order.id, label.parcel_id) is not None:
             raise GiveUp("label_replaced", number=number)
@@ -111,24 +114,28 @@ def _begin(label_id: UUID, number: str) -> Plan:
         label.job_id = current_job().id
         label.error_code, label.error_fields = None, {}
         labels.touch(label)
-        return Plan(label, sent)
+        return Plan(label, sent, wanted)
 
 
 def _buy_at_some_rate(account: Account, plan: Plan, number: str) -> Bought:
     """Buy at the label's rate; where that has grown too old, once more at a new one that is not dearer."""
     rate = _rate(account, plan, number)
     try:
-        return _buy_once(account, plan.label, rate)
+        return _buy_once(account, plan, rate)
     except Refused as error:
         if error.code not in ("rate_expired", "rate_not_found"):
             raise
-    return _buy_once(account, plan.label, _renewed(account, plan.label, rate, number))
+    return _buy_once(account, plan, _renewed(account, plan.label, rate, number))
 
 
-def _buy_once(account: Account, label: Label, rate: Rate) -> Bought:
+def _buy_once(account: Account, plan: Plan, rate: Rate) -> Bought:
+    label = plan.label
     reference = labels.reference(label)
 
     def call() -> Any:
+        if not plan.wanted:
+            # An earlier try was looked for and is not there; what the order no longer needs is not bought now.
+            raise Refused("the order is not open any more", provider="shippo", code="order_not_open")
         return account.shippo.buy(rate.provider_id, cast(LabelFormat, label.label_file_type), reference).as_json()
 
     def look_up() -> Any:

@@ -13,8 +13,6 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from shared.events.contracts.contract import EventContract, example
 
-from shared.events.contracts.contract import EventContract, example
-
 __all__ = [
     "AddressValidated",
     "ConnectionChanged",

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from services.shipping import announce
 from shared.context import use
 from shared.db import new_id, unit_of_work
+from shared.events import publish
 from shared.events.contracts import shipping as contracts
 from tests.services.shipping.world import World
 
@@ -49,9 +49,9 @@ def test_everything_that_was_told_keeps_its_promise(world: World) -> None:
 
 def test_an_event_is_the_change_or_is_not(bare: World) -> None:
     def change_and_fail() -> None:
-        with use(tenant_id=bare.tenant), unit_of_work(database=bare.app.database) as session:
+        with use(service="shipping", tenant_id=bare.tenant), unit_of_work(database=bare.app.database) as session:
             event = contracts.ConnectionChanged(provider="shippo", status="connected")
-            announce.announce(session, event, subject=new_id())
+            publish(session, event, subject=new_id(), sequence=1)
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):

@@ -305,6 +305,18 @@ def test_an_order_that_is_cancelled_while_it_is_bought_for_gets_its_money_back(w
     world.wait(lambda: world.label(accepted["label"]["id"])["status"] == "refunded")
 
 
+def test_an_order_that_is_cancelled_after_a_try_that_came_to_nothing_is_not_bought_for(world: World) -> None:
+    world.sandbox.faults.add("reset_before", method="POST", path="/transactions", times=1)
+    order = world.order()
+    accepted = world.buy(order)
+    world.wait(lambda: world.label(accepted["label"]["id"])["status"] == "unknown")
+    world.client().post(f"/v1/orders/{order['id']}/transitions", {"to": "Cancelled"})
+    job = world.ended(accepted["id"])
+    assert (job["state"], job["error"]["code"]) == ("failed", "order_not_open")
+    assert world.label(accepted["label"]["id"])["status"] == "failed"
+    assert world.charges() == []
+
+
 def test_a_job_that_is_cancelled_before_it_runs_leaves_no_label_open(world: World) -> None:
     pause(world)
     try:
