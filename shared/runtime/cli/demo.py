@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -19,17 +20,21 @@ from shared.telemetry import configure_telemetry
 __all__ = ["demo"]
 
 RETRY_SCALE = 0.02
+_PICTURE_WIDTH = 90
+_FONTS = "ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', monospace"
 
 
 @click.command()
 @click.option("--seed", default=7, show_default=True, help="Decides what goes wrong, and when.")
 @click.option("--keep", is_flag=True, help="Keep the demo's data directory.")
-def demo(seed: int, keep: bool) -> None:
+@click.option("--svg", type=click.Path(dir_okay=False, path_type=Path), hidden=True, help="Draw what was shown.")
+def demo(seed: int, keep: bool, svg: Path | None) -> None:
     """Tell the story: every service that has a demo runs it, against third parties that misbehave.
 
     Ends 0 only if what the third parties' books say agrees with ours.
     """
-    console = Console()
+    # Recorded as a pipe would see it: a terminal's bars are drawn anew ten times a second, and all would be kept.
+    console = Console() if svg is None else Console(record=True, force_terminal=False, width=_PICTURE_WIDTH)
     given = load(Settings)
     directory = Path(tempfile.mkdtemp(prefix="backroom-demo-"))
     settings = given.model_copy(
@@ -62,4 +67,14 @@ def demo(seed: int, keep: bool) -> None:
     console.print(
         "[bold green]All accounts agree.[/bold green]" if agreed else "[bold red]They do not agree.[/bold red]"
     )
+    if svg is not None:
+        draw(console, svg)
     sys.exit(0 if agreed else 1)
+
+
+def draw(console: Console, path: Path) -> None:
+    """Write what the console recorded as a picture that needs nothing from elsewhere, fonts included."""
+    picture = console.export_svg(title="make demo", unique_id="demo")
+    picture = re.sub(r"@font-face \{.*?\}\s*", "", picture, flags=re.DOTALL)
+    picture = picture.replace("Fira Code, monospace", _FONTS)
+    path.write_text("\n".join(line.rstrip() for line in picture.splitlines()) + "\n", encoding="utf-8")
