@@ -68,7 +68,7 @@ bench: $(STAMP) ## Run the benchmarks and write docs/benchmarks.md
 
 .PHONY: chaos
 chaos: $(STAMP) ## Run the long form of the chaos test
-	$(BIN)/python -m tests.chaos
+	$(BIN)/python -m tests.chaos --long
 
 ##@ Tidy up
 

@@ -18,8 +18,9 @@ from tests.chaos.report import report
 from tests.chaos.targets.base import Target
 from tests.chaos.targets.sample import SampleTarget
 from tests.chaos.targets.shipping import ShippingTarget
+from tests.chaos.targets.stock import StockTarget
 
-TARGETS: dict[str, type[Target]] = {"sample": SampleTarget, "shipping": ShippingTarget}
+TARGETS: dict[str, type[Target]] = {"sample": SampleTarget, "shipping": ShippingTarget, "stock": StockTarget}
 
 
 @click.command()

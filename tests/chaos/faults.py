@@ -134,24 +134,23 @@ class Injector:
         pause = 1.0 + 2.0 * fault.length
         match fault.kind:
             case "kill worker":
-                return self._kill(self._worker_children(fault))
+                return self._kill(self._children("worker", fault, 0))
             case "kill worker command":
-                return self._kill(self._first(self._program("worker", fault)))
+                return self._kill(self._commands("worker", fault))
             case "kill relay":
-                return self._kill(self._relays(fault))
+                return self._kill(self._children("worker", fault, 1))
             case "kill scheduler":
-                return self._kill(self._first(self._program("scheduler", fault)))
+                return self._kill(self._commands("scheduler", fault))
             case "kill API":
-                return self._kill(self._first(self._program("api", fault)))
+                return self._kill(self._commands("api", fault))
             case "kill API process":
-                program = self._program("api", fault)
-                return self._kill(children(program.pid)[-1:] if program and program.pid else [])
+                return self._kill(self._children("api", fault, 0))
             case "kill sandbox":
-                return self._kill(self._first(self._program("sandbox", fault)))
+                return self._kill(self._commands("sandbox", fault))
             case "suspend worker":
-                return self._suspend(self._worker_children(fault), self._suspended + 0.5 + fault.length)
+                return self._suspend(self._children("worker", fault, 0), self._suspended + 0.5 + fault.length)
             case "suspend relay":
-                return self._suspend(self._relays(fault), self._suspended + 0.5 + fault.length)
+                return self._suspend(self._children("worker", fault, 1), self._suspended + 0.5 + fault.length)
             case "drop broker connections":
                 return proxies.drop("broker") > 0
             case "drop database connections":
@@ -177,36 +176,29 @@ class Injector:
         time.sleep(seconds)
         self._world.proxies.resume(name)
 
-    def _program(self, role: str, fault: Fault) -> Program | None:
+    def _programs(self, role: str, fault: Fault) -> list[Program]:
+        """The running programs of a role, the picked one first."""
         programs = self._world.supervisor.of(role)
-        return programs[int(fault.pick * len(programs))] if programs else None
+        first = int(fault.pick * len(programs))
+        return [program for program in programs[first:] + programs[:first] if program.pid is not None]
 
-    @staticmethod
-    def _first(program: Program | None) -> list[int]:
-        return [program.pid] if program is not None and program.pid is not None else []
+    def _commands(self, role: str, fault: Fault) -> list[int]:
+        """The first process of each program of a role."""
+        return [program.pid for program in self._programs(role, fault) if program.pid is not None]
 
-    def _worker_children(self, fault: Fault) -> list[int]:
-        """The process of one worker command that runs jobs."""
-        program = self._program("worker", fault)
-        if program is None or program.pid is None:
-            return []
-        # The command forks those who run jobs first, and the relay when they are up.
-        return children(program.pid)[:1]
-
-    def _relays(self, fault: Fault) -> list[int]:
-        program = self._program("worker", fault)
-        if program is None or program.pid is None:
-            return []
-        return children(program.pid)[1:2]
+    def _children(self, role: str, fault: Fault, number: int) -> list[int]:
+        """A child of each program of a role: of a worker command, 0 runs jobs and 1 is the relay."""
+        born = [children(pid) for pid in self._commands(role, fault)]
+        return [pids[number] for pids in born if len(pids) > number]
 
     @staticmethod
     def _kill(pids: list[int]) -> bool:
-        struck = False
+        """Kill the first that can be."""
         for pid in pids:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-                struck = True
-        return struck
+                return True
+        return False
 
     def _suspend(self, pids: list[int], seconds: float) -> bool:
         """Stop a process for longer than the system's patience, while other faults go on."""

@@ -73,7 +73,7 @@ def judge(world: World, target: Target, books: Books, *, stuck: Sequence[str] = 
         by_order[purchase.order_id].append(purchase)
     if target.durable:
         _judge_accepted(verdict, books, by_order, jobs)
-        _judge_jobs(verdict, books, jobs)
+        _judge_jobs(verdict, jobs)
     _judge_money(verdict, books, by_order, charges, durable=target.durable)
     if target.durable:
         _judge_events(verdict, world, published)
@@ -120,7 +120,7 @@ def _judge_accepted(
             verdict.add("lost", f"job {parent} (many purchases) was accepted, and is gone")
 
 
-def _judge_jobs(verdict: Verdict, books: Books, jobs: Mapping[str, JobRecord]) -> None:
+def _judge_jobs(verdict: Verdict, jobs: Mapping[str, JobRecord]) -> None:
     """Every job has ended, and whatever failed says why, once."""
     for job in jobs.values():
         if job.state not in _FINAL:
