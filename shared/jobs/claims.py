@@ -153,7 +153,7 @@ class ClaimBatcher:
             rows = self._connected().execute(
                 _CLAIM,
                 {
-                    "worker": self._liveness.worker_id,
+                    "worker": self._liveness.identity(),
                     "ids": [item[0] for item in batch],
                     "dispatches": [item[1] for item in batch],
                 },

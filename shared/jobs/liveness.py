@@ -28,6 +28,9 @@ HEARTBEAT = 0.5
 
 LOCK_SPACE = 0x6277  # "bw": the first key of the two-key advisory locks that workers hold
 
+_CONFIRMED = 3.0
+"""Seconds without a heartbeat after which a worker does not trust in being registered any more."""
+
 log = logging.getLogger(__name__)
 
 _REGISTER = """
@@ -68,6 +71,17 @@ class Liveness:
         self._thread.start()
         if not self._ready.wait(timeout):
             raise RuntimeError("the worker could not register itself with the database")
+
+    def identity(self) -> int:
+        """Return the id under which this worker may claim jobs.
+
+        Raises psycopg.OperationalError while it has none that surely stands: before it is registered, while it is
+        cut off, and after a time in which the whole process stood still. What it claimed then would be taken
+        from it at once, as from a dead worker.
+        """
+        if not self.worker_id or self._connection is None or time.monotonic() - self.confirmed_at > _CONFIRMED:
+            raise psycopg.OperationalError("this worker is not registered with the database at the moment")
+        return self.worker_id
 
     def drain(self) -> None:
         """Say that this worker takes no new work."""
@@ -122,8 +136,8 @@ class Liveness:
         sent = time.monotonic()
         if self._connection.execute(_BEAT, (self.draining, self.worker_id)).fetchone() is None:
             log.warning("this worker was declared dead; it goes on under a new id")
-            self.worker_id = 0
             self._disconnect()
+            self.worker_id = 0
             self._connect()
         self.confirmed_at = sent
         if not self._ready.is_set():

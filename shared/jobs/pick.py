@@ -67,7 +67,8 @@ SELECT queue, tenant_id, actor, count(*) FROM jobs WHERE state IN ('queued', 'ru
 _HAND_OUT = """
 UPDATE jobs SET state = 'queued', dispatch = dispatch + 1, queued_at = clock_timestamp(), waiting_for = NULL,
                 updated_at = clock_timestamp()
-WHERE id = ANY(%s) AND state = 'scheduled' RETURNING id, dispatch, lost
+WHERE id = ANY(%s) AND state = 'scheduled'
+RETURNING id, dispatch, lost + (outcome IS NOT DISTINCT FROM 'crashed')::int
 """
 
 Line = tuple[int, str]
@@ -83,6 +84,7 @@ class Picked:
     actor: str
     dispatch: int
     lost: int
+    """How often it was handed out and not claimed, plus one if it crashed last: such jobs are run with care."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,9 +117,9 @@ class Runner:
             while True:
                 try:
                     return step()
-                except (DataError, IntegrityError):
+                except (DataError, IntegrityError, psycopg.DataError, psycopg.IntegrityError):
                     raise
-                except (DBAPIError, PoolTimeout) as error:
+                except (psycopg.Error, DBAPIError, PoolTimeout) as error:
                     log.warning("database away, waiting", error=str(error)[:200])
                     if self.stopping.wait(pause):
                         dispatch.requeue = True

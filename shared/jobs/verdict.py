@@ -15,7 +15,7 @@ from shared.jobs import outcomes
 from shared.outbound import errors
 from shared.telemetry import bounded, redact
 
-__all__ = ["CANCELLED_BEFORE_RUN", "Verdict", "crashed", "judge"]
+__all__ = ["CANCELLED_BEFORE_RUN", "Verdict", "crashed", "hung", "judge"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +83,12 @@ def crashed(*, failures: int, retry: Sequence[float], now: datetime | None = Non
     if failures >= len(retry):
         return Verdict("failed", "crashed", "worker_died", detail=detail)
     return Verdict("scheduled", "crashed", "worker_died", run_at=moment, waiting_for="recovered", detail=detail)
+
+
+def hung(*, failures: int, retry: Sequence[float], now: datetime | None = None) -> Verdict:
+    """Decide about a job that runs far beyond its time limit, since nothing could interrupt it."""
+    detail = "the job ran far beyond its time limit; its thread hangs where nothing interrupts it"
+    return _again("retry", "took_too_long", detail, failures, retry, now or datetime.now(UTC))
 
 
 def _later(outcome: str, code: str, until: datetime, detail: str) -> Verdict:

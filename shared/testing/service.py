@@ -133,6 +133,12 @@ class WorkerProcess:
         mine = set(_descendants(self.master.pid))
         return [pid for (pid,) in self.service.query("SELECT pid FROM workers") if pid in mine]
 
+    def signal_worker(self, pid: int, number: int) -> None:
+        """Send a signal to one of its worker processes."""
+        if pid not in _descendants(self.master.pid):
+            raise LookupError(f"process {pid} is none of this worker command")
+        _signal(pid, number)
+
     def signal_workers(self, number: int) -> list[int]:
         """Send a signal to its worker processes alone; returns their ids."""
         pids = self.workers

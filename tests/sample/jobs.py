@@ -165,3 +165,16 @@ def overruns(key: str) -> None:
     """Takes longer than it may."""
     while True:
         time.sleep(0.01)
+
+
+@actor(queue_name="leases", retry=(0.1, 0.1, 0.1))
+def hold(key: str) -> None:
+    """Runs until somebody writes the effect `let go:<key>`."""
+    while True:
+        with unit_of_work() as session:
+            statement = text("SELECT count(*) FROM done WHERE key = :key")
+            if session.execute(statement, {"key": f"let go:{key}"}).scalar():
+                break
+        time.sleep(0.02)
+    with completion():
+        record(key)
