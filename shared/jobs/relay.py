@@ -33,7 +33,7 @@ from shared.jobs.actor import Actor
 from shared.jobs.conclusions import Conclusions
 from shared.jobs.pick import WEIGHT, Gates, Picked, QueueLimits, Rows, in_flight, lines, next_due, pick_queue
 from shared.jobs.publisher import EXCHANGE, Pending, PublishFailed, Transport
-from shared.jobs.recovery import SUSPENDED, recover
+from shared.jobs.recovery import SUSPENDED, overdue, recover
 from shared.jobs.runner import CHUNK
 from shared.jobs.wire import (
     EVENTS_CONTENT_TYPE,
@@ -198,6 +198,7 @@ class Relay:
             lost = connection.execute(_HAND_OUT_ANEW, {"lost": 1, "after": 30}).rowcount
             if lost:
                 log.warning("handed out anew what nobody claimed", jobs=lost)
+            overdue(connection, self.conclusions, self.actors)
         self._hand_out(connection)
         return events == _BATCH
 
@@ -344,7 +345,7 @@ class Relay:
             # Under load hints come all the time; a breath in between lets each round do more.
             time.sleep(0.004)
             return
-        timeout = _IDLE
+        timeout = min(_IDLE, _RECOVER_EVERY)
         now = datetime.now(UTC)
         due = next_due(connection, lines(connection))
         if due is not None:
