@@ -60,7 +60,8 @@ _AHEAD = 0.1
 log = get_logger(__name__)
 
 _PENDING_EVENTS = """
-SELECT id, tenant_id, type, subject, sequence, data, principal, correlation_id, causation_id, traceparent, created_at
+SELECT id, tenant_id, type, subject, sequence, data, principal, correlation_id, causation_id, traceparent, created_at,
+       replay_of
 FROM outbox WHERE published_at IS NULL ORDER BY id LIMIT %s
 """
 
