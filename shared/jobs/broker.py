@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict, deque
+from datetime import datetime
 from functools import partial
 from queue import Empty, Queue
 from threading import Lock
@@ -26,14 +27,12 @@ from dramatiq.middleware import Middleware, TimeLimit
 from shared.jobs import wire
 from shared.jobs.actor import Actor, Dispatch
 from shared.jobs.enqueue import NewJob, enqueue, from_delay
+from shared.jobs.wire import DEAD_LETTERS, DeadLetter
 
 if TYPE_CHECKING:
     from shared.jobs.runner import Runner
 
-__all__ = ["DEAD_LETTERS", "EmbeddedBroker", "EmbeddedHub", "JobBroker", "RabbitBroker"]
-
-DEAD_LETTERS = "dead"
-"""Suffix of the queue that holds what a queue could not make sense of; without TTL, and watched."""
+__all__ = ["EmbeddedBroker", "EmbeddedHub", "JobBroker", "RabbitBroker"]
 
 
 class JobBroker(Broker):
@@ -163,10 +162,11 @@ class RabbitConsumer(_RabbitmqConsumer):
         super().__init__(broker, broker.rabbit_name(queue_name), prefetch, timeout)
         self.canonical_name = queue_name
         self._to_ack: deque[int] = deque()
+        self._undertaker: Any = None
 
     def __next__(self) -> MessageProxy | None:
         try:
-            method, _, body = next(self.iterator)
+            method, properties, body = next(self.iterator)
         except (
             AssertionError,
             pika.exceptions.AMQPConnectionError,
@@ -179,12 +179,12 @@ class RabbitConsumer(_RabbitmqConsumer):
             return None
         try:
             message = wire.decode(self.canonical_name, body, redelivered=method.redelivered)
-        except DecodeError:
+        except DecodeError as error:
             self.logger.exception("Dead-lettered a message of %s.", self.canonical_name)
-            self._nack(method.delivery_tag)
+            self._bury(method.delivery_tag, body, properties, error)
             return None
         self.known_tags.add(method.delivery_tag)
-        return _Stamped(method.redelivered, method.delivery_tag, message, self)
+        return _Stamped(method.redelivered, method.delivery_tag, message, self, body, properties)
 
     def ack(self, message: Any) -> None:
         if message.delivered_by is not self:
@@ -211,16 +211,66 @@ class RabbitConsumer(_RabbitmqConsumer):
             self._to_ack.popleft()
 
     def nack(self, message: Any) -> None:
-        if message.delivered_by is self:
-            super().nack(message)
+        if message.delivered_by is not self:
+            return
+        try:
+            self.known_tags.remove(message._tag)
+            reason = message._exception or "rejected"
+            bury = partial(self._bury, message._tag, message.body, message.properties, reason)
+            self.connection.add_callback_threadsafe(bury)
+        except KeyError:
+            self.logger.warning("Failed to nack message: not in known tags.")
+        except (pika.exceptions.AMQPConnectionError, pika.exceptions.AMQPChannelError) as error:
+            self.logger.info("Not rejected, the connection is gone: %r", error)
+
+    def _bury(self, tag: int, body: bytes, properties: Any, reason: BaseException | str) -> None:
+        """Put a message among the dead letters, in the thread of the connection.
+
+        RabbitMQ could do so by itself, but would not say why. Where this fails, it does.
+        """
+        headers = {name: value for name, value in (properties.headers or {}).items() if name not in ("CC", "BCC")}
+        try:
+            if self._undertaker is None or not self._undertaker.is_open:
+                self._undertaker = self.connection.channel()
+                self._undertaker.confirm_delivery()
+            self._undertaker.basic_publish(
+                "",
+                f"{self.queue_name}.{DEAD_LETTERS}",
+                body,
+                # Not all of its properties: an expiration would end it here too.
+                pika.BasicProperties(
+                    delivery_mode=2,
+                    content_type=properties.content_type,
+                    message_id=properties.message_id,
+                    type=properties.type,
+                    headers={**headers, **wire.obituary(reason)},
+                ),
+                mandatory=True,
+            )
+        except pika.exceptions.AMQPError as error:
+            self.logger.warning("Could not say why a message of %s died: %r", self.queue_name, error)
+            if self.channel.is_open:
+                self.channel.basic_nack(tag, requeue=False)
+        else:
+            self.channel.basic_ack(tag)
 
 
 class _Stamped(_RabbitmqMessage):
-    """A message that knows which consumer delivered it."""
+    """A message that knows which consumer delivered it, and as what it came."""
 
-    def __init__(self, redelivered: bool, tag: int, message: dramatiq.Message[Any], consumer: RabbitConsumer) -> None:
+    def __init__(
+        self,
+        redelivered: bool,
+        tag: int,
+        message: dramatiq.Message[Any],
+        consumer: RabbitConsumer,
+        body: bytes,
+        properties: Any,
+    ) -> None:
         super().__init__(redelivered, tag, message)
         self.delivered_by = consumer
+        self.body = body
+        self.properties = properties
 
 
 class EmbeddedHub:
@@ -229,7 +279,7 @@ class EmbeddedHub:
     def __init__(self) -> None:
         self._queues: defaultdict[str, Queue[tuple[bytes, bool]]] = defaultdict(Queue)
         self._bindings: defaultdict[str, set[str]] = defaultdict(set)
-        self.dead: defaultdict[str, list[bytes]] = defaultdict(list)
+        self.dead: defaultdict[str, deque[DeadLetter]] = defaultdict(deque)
         self._lock = Lock()
 
     def queue(self, name: str) -> Queue[tuple[bytes, bool]]:
@@ -239,6 +289,12 @@ class EmbeddedHub:
     def bind(self, event_type: str, queue_name: str) -> None:
         with self._lock:
             self._bindings[event_type].add(queue_name)
+
+    def bury(self, name: str, body: bytes, reason: BaseException | str) -> None:
+        """Put a message of that queue among the dead letters."""
+        why = wire.obituary(reason)
+        died_at = datetime.fromisoformat(why["x-died-at"])
+        self.dead[name].append(DeadLetter(name, body, why["x-reason"], died_at))
 
     def publish(self, publications: list[wire.Publication]) -> None:
         """Put each message into the queues that it is for; an event that nobody reads is dropped."""
@@ -290,9 +346,9 @@ class EmbeddedConsumer(Consumer):
             return None
         try:
             message = wire.decode(self.queue_name, body, redelivered=redelivered)
-        except DecodeError:
+        except DecodeError as error:
             self.broker.logger.exception("Dead-lettered a message of %s.", self.queue_name)
-            self.broker.hub.dead[f"{self.broker.service}.{self.queue_name}"].append(body)
+            self._bury(body, error)
             return None
         proxy = MessageProxy(message)
         with self._lock:
@@ -307,7 +363,10 @@ class EmbeddedConsumer(Consumer):
     def nack(self, message: MessageProxy) -> None:
         body = self._settle(message)
         if body is not None:
-            self.broker.hub.dead[f"{self.broker.service}.{self.queue_name}"].append(body)
+            self._bury(body, message._exception or "rejected")
+
+    def _bury(self, body: bytes, reason: BaseException | str) -> None:
+        self.broker.hub.bury(f"{self.broker.service}.{self.queue_name}", body, reason)
 
     def _settle(self, message: MessageProxy) -> bytes | None:
         with self._lock:

@@ -76,6 +76,12 @@ COMMON: Mapping[str, FailureText] = {
         doing="We keep checking, and we will not ask for it twice.",
         action="Wait for the result, or look into your account there.",
     ),
+    "event_unreadable": FailureText(
+        what="A message from another part of the system could not be read.",
+        meaning="What should have followed from it was not done here.",
+        doing="We recorded the details for our engineers.",
+        action="Send us the reference of this job. It can be retried once this is mended.",
+    ),
     "too_many_deferrals": FailureText(
         what="The work was put off too many times.",
         meaning="It was not done.",

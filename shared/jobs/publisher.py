@@ -18,8 +18,8 @@ import pika.exceptions
 from pika.adapters.select_connection import SelectConnection
 from pika.channel import Channel
 
-from shared.jobs.broker import DEAD_LETTERS, EmbeddedHub, RabbitBroker
-from shared.jobs.wire import EVENTS_QUEUE, Publication
+from shared.jobs.broker import EmbeddedHub, RabbitBroker
+from shared.jobs.wire import DEAD_LETTERS, EVENTS_QUEUE, Publication
 from shared.telemetry import get_logger
 
 __all__ = ["EXCHANGE", "UNROUTED", "EmbeddedTransport", "PublishFailed", "RabbitTransport", "Transport"]
@@ -117,6 +117,13 @@ class RabbitTransport:
             finally:
                 if connection.is_open:
                     connection.close()
+        except pika.exceptions.ChannelClosedByBroker as error:
+            if error.reply_code != 406:
+                raise PublishFailed(f"the topology could not be declared: {error!r}") from error
+            raise PublishFailed(
+                f"the topology could not be declared: {error.reply_text}. It exists with other settings than this "
+                "version's: when its queue is drained, delete it, and it is declared anew"
+            ) from error
         except (pika.exceptions.AMQPError, OSError) as error:
             raise PublishFailed(f"the topology could not be declared: {error!r}") from error
 

@@ -11,20 +11,35 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import dramatiq
 from dramatiq.errors import DecodeError
 
+from shared.events.envelope import NotAnEvent, check
 from shared.jobs.actor import Dispatch
 
-__all__ = ["EVENTS_ACTOR", "EVENTS_QUEUE", "Delivery", "Publication", "decode", "encode_dispatch"]
+__all__ = [
+    "DEAD_LETTERS",
+    "EVENTS_ACTOR",
+    "EVENTS_QUEUE",
+    "DeadLetter",
+    "Delivery",
+    "Publication",
+    "decode",
+    "encode_dispatch",
+    "obituary",
+]
 
 EVENTS_QUEUE = "events"
 """The queue of a service that its bindings fill with events of other services."""
 
 EVENTS_ACTOR = "receive_event"
+
+DEAD_LETTERS = "dead"
+"""Suffix of the queue that holds what a queue could not make sense of; without TTL, and watched."""
 
 JOBS_CONTENT_TYPE = "application/vnd.backroom.jobs+json"
 EVENTS_CONTENT_TYPE = "application/cloudevents+json"
@@ -52,6 +67,28 @@ class Publication:
     headers: dict[str, Any] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A message that nobody could handle. `queue` is the one in which it died, as the broker names it."""
+
+    queue: str
+    body: bytes
+    reason: str
+    died_at: datetime | None = None
+    headers: dict[str, Any] = field(default_factory=dict)
+
+
+def obituary(reason: BaseException | str) -> dict[str, Any]:
+    """Return the headers of a dead letter that say why it died, and when."""
+    if isinstance(reason, DecodeError):
+        text = str(reason)
+    elif isinstance(reason, BaseException):
+        text = f"{type(reason).__name__}: {reason}"
+    else:
+        text = reason
+    return {"x-reason": text[:500], "x-died-at": datetime.now(UTC).isoformat(timespec="milliseconds")}
+
+
 def encode_dispatch(actor_name: str, jobs: Sequence[tuple[uuid.UUID, int]], *, careful: bool = False) -> bytes:
     """Return the body of a message that announces these jobs.
 
@@ -71,16 +108,14 @@ def decode(queue_name: str, body: bytes, *, redelivered: bool) -> dramatiq.Messa
     try:
         content = json.loads(body)
         if queue_name == EVENTS_QUEUE:
-            if content["specversion"] != "1.0":
-                raise ValueError(f"CloudEvents {content['specversion']} is not spoken here")
-            uuid_or_text = str(content["id"])
+            event = check(content)
             return dramatiq.Message(
                 queue_name=queue_name,
                 actor_name=EVENTS_ACTOR,
-                args=(Delivery(content, redelivered),),
+                args=(Delivery(event, redelivered),),
                 kwargs={},
                 options={},
-                message_id=uuid_or_text,
+                message_id=event["id"],
             )
         jobs = [(uuid.UUID(job), int(dispatch)) for job, dispatch in content["jobs"]]
         return dramatiq.Message(
@@ -92,4 +127,5 @@ def decode(queue_name: str, body: bytes, *, redelivered: bool) -> dramatiq.Messa
             message_id=str(jobs[0][0]),
         )
     except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-        raise DecodeError(f"a message in {queue_name} makes no sense: {error!r}", body, error) from error
+        reason = str(error) if isinstance(error, NotAnEvent) else repr(error)
+        raise DecodeError(f"a message in {queue_name} makes no sense: {reason}", body, error) from error
