@@ -143,6 +143,12 @@ class Actor(dramatiq.Actor[P, R], Generic[P, R]):
         arguments = {name: _plain(value) for name, value in bound.arguments.items()}
         return super().message_with_options(kwargs=arguments, **options)
 
+    def can_run_bare(self) -> bool:
+        """Whether the function takes no argument that has no default, as a scheduled one must."""
+        return all(
+            parameter.default is not inspect.Parameter.empty for parameter in self._signature.parameters.values()
+        )
+
     def unique_key(self, arguments: dict[str, Any]) -> str | None:
         """Return the key of which at most one job may be live, or None."""
         if self._unique is None:

@@ -21,8 +21,11 @@ from shared import blobs
 from shared.db import signals
 from shared.db.database import Database
 from shared.db.migrate import is_current
+from shared.events.contracts import contracts
+from shared.events.contracts.contract import known
 from shared.jobs.actor import Actor
 from shared.jobs.broker import EmbeddedBroker, EmbeddedHub, JobBroker, RabbitBroker
+from shared.jobs.circuits import watch_circuits
 from shared.jobs.conclusions import Conclusions
 from shared.jobs.handlers import receive
 from shared.jobs.liveness import Liveness
@@ -112,6 +115,17 @@ def _check(service: Service, actors: Mapping[str, Actor[Any, Any]], queues: list
     ]
     if len(service.actors()) != len(actors):
         problems.append("two actors have the same name")
+    promised = known() | contracts()
+    problems += [
+        f"{actor.actor_name}: it handles {actor.job.event_type!r}, which nobody promised to publish"
+        for actor in actors.values()
+        if actor.job.event_type is not None and actor.job.event_type not in promised
+    ]
+    problems += [
+        f"{actor.actor_name}: it has a schedule, so it can take no argument that has no default"
+        for actor in actors.values()
+        if actor.job.periodic is not None and not actor.can_run_bare()
+    ]
     if problems:
         raise WiringError("\n".join(problems))
 
@@ -157,6 +171,7 @@ class App:
             retry_scale=self.settings.retry_scale,
         )
         self.broker.add_middleware(_Lifecycle(self))
+        watch_circuits(self.service.name, self.queues)
 
     def relay(self) -> Relay:
         """Return the relay of this service, to be run in a thread or process."""

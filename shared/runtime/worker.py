@@ -11,12 +11,14 @@ import signal
 import threading
 
 from shared.context import set_process_defaults
+from shared.events.dead_letters import dead_letters
+from shared.jobs.figures import figures
 from shared.runtime import together
 from shared.runtime.app import build
 from shared.runtime.ports import serve_probes
 from shared.runtime.service import find_service
 from shared.runtime.settings import Settings, load
-from shared.telemetry import Heartbeat, add_secrets, configure_telemetry
+from shared.telemetry import Heartbeat, add_secrets, configure_telemetry, watch_database
 
 __all__ = ["app", "broker", "relay"]
 
@@ -38,7 +40,9 @@ def relay() -> int:
     heartbeat = Heartbeat()
     running = app.relay()
     running.beat = heartbeat.beat
-    serve_probes(_settings, heartbeat)
+    if serve_probes(_settings, heartbeat) is not None:
+        letters = dead_letters(broker)
+        watch_database(app.service.name, figures(app.database, letters.counts))
     with together.hold():
         running.run(stop)
     return 0

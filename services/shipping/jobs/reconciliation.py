@@ -5,7 +5,6 @@ What is found is queued again once a night; what comes back three nights running
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -21,34 +20,16 @@ from services.shipping.jobs.webhooks import process_webhook
 from services.shipping.models import Label, Order, Tracking
 from services.shipping.settings import settings
 from shared.db import unit_of_work
-from shared.jobs import Actor, Priority, actor, cron, current_job, enqueue_many
+from shared.jobs import Priority, actor, cron
 from shared.jobs.models import LIVE, Job
-from shared.telemetry import get_logger
+from shared.jobs.reconcile import Found, Lookout, queue_again, reconcile
 
 __all__ = ["recheck_unknown_labels", "reconcile_nightly"]
-
-log = get_logger(__name__)
 
 _MOST: Final = 5000
 """Of each kind per night: what is more than this is no stray but an incident, and gets its turn tomorrow."""
 
-_NIGHTS: Final = 3
 _GRACE: Final = timedelta(minutes=15)
-
-Found = tuple[str, dict[str, Any]]
-"""A tenant and the arguments of the job that mends it."""
-
-_SEEN: Final = """
-INSERT INTO reconciliations AS known (name, tenant_id, item, nights, last_night)
-SELECT :name, tenant_id, item, 1, :night
-FROM unnest(CAST(:tenants AS text[]), CAST(:items AS text[])) AS found(tenant_id, item)
-ON CONFLICT (name, tenant_id, item) DO UPDATE SET
-    nights = CASE WHEN known.last_night >= CAST(:night AS date) - 1 AND known.last_night < CAST(:night AS date)
-                  THEN known.nights + 1 WHEN known.last_night = CAST(:night AS date) THEN known.nights ELSE 1 END,
-    last_night = excluded.last_night
-RETURNING tenant_id, item, nights
-"""
-_FORGET: Final = "DELETE FROM reconciliations WHERE last_night < CAST(:night AS date) - 7"
 
 
 @actor(
@@ -63,7 +44,7 @@ def recheck_unknown_labels() -> dict[str, int]:
     since = datetime.now(UTC) - timedelta(hours=settings().recheck_hours)
     with unit_of_work(system=True) as session:
         found = _labels(session, Label.status.in_(("unknown", "needs_review")), Label.created_at > since)
-        return {"labels": _queue(recheck_label, found)}
+        return {"labels": queue_again(recheck_label, found)}
 
 
 @actor(
@@ -75,17 +56,7 @@ def recheck_unknown_labels() -> dict[str, int]:
 )
 def reconcile_nightly() -> dict[str, int]:
     """Queue anew what was left lying; see each look-out below."""
-    done: dict[str, int] = {}
-    night = datetime.now(UTC).date()
-    for name, (declared, look) in _LOOKOUTS.items():
-        with unit_of_work(system=True) as session:
-            found = look(session)
-            done[name] = _queue(declared, found)
-            _remember(session, name, found, night)
-        current_job().breathe()
-    with unit_of_work(system=True) as session:
-        session.execute(text(_FORGET), {"night": night})
-    return done
+    return reconcile(_LOOKOUTS)
 
 
 def _idle(job: Any = Label.job_id) -> ColumnElement[bool]:
@@ -162,42 +133,12 @@ def _stuck_webhooks(session: Session) -> list[Found]:
     return [(row.tenant_id, {"event_id": row.id}) for row in rows]
 
 
-_LOOKOUTS: Final[dict[str, tuple[Actor[Any, Any], Any]]] = {
-    "labels_never_begun": (purchase_label, _never_begun),
-    "labels_undecided": (recheck_label, _undecided),
-    "label_files_missing": (copy_label_file, _without_file),
-    "refunds_not_asked": (refund_label, _refunds(asked=False)),
-    "refunds_undecided": (poll_refund, _refunds(asked=True)),
-    "tracking_stale": (look_up_tracking, _stale_tracking),
-    "webhooks_stuck": (process_webhook, _stuck_webhooks),
-}
-_ROUTINE: Final = ("tracking_stale", "refunds_undecided")
-"""Found every night in the ordinary course of things: no reason for an alert."""
-
-
-def _queue(declared: Actor[Any, Any], found: Sequence[Found]) -> int:
-    """Queue a job for each, per tenant; what is live already is left alone. Return how many are new."""
-    made = 0
-    for tenant_id in dict.fromkeys(tenant for tenant, _ in found):
-        arguments = [each for tenant, each in found if tenant == tenant_id]
-        made += len(enqueue_many(declared, arguments, tenant_id=tenant_id, priority=Priority.BULK))
-    return made
-
-
-def _remember(session: Session, name: str, found: Iterable[Found], night: Any) -> None:
-    """Count the nights on which each was found, and say so when there are too many in a row."""
-    items = [(tenant, str(next(iter(arguments.values())))) for tenant, arguments in found]
-    if not items or name in _ROUTINE:
-        return
-    rows = session.execute(
-        text(_SEEN),
-        {
-            "name": f"shipping.{name}",
-            "night": night,
-            "tenants": [tenant for tenant, _ in items],
-            "items": [item for _, item in items],
-        },
-    ).all()
-    stubborn = [row.item for row in rows if row.nights == _NIGHTS]
-    if stubborn:
-        log.error("reconciliation_in_vain", lookout=name, nights=_NIGHTS, items=stubborn[:20], count=len(stubborn))
+_LOOKOUTS: Final = (
+    Lookout("labels_never_begun", purchase_label, _never_begun),
+    Lookout("labels_undecided", recheck_label, _undecided),
+    Lookout("label_files_missing", copy_label_file, _without_file),
+    Lookout("refunds_not_asked", refund_label, _refunds(asked=False)),
+    Lookout("refunds_undecided", poll_refund, _refunds(asked=True), routine=True),
+    Lookout("tracking_stale", look_up_tracking, _stale_tracking, routine=True),
+    Lookout("webhooks_stuck", process_webhook, _stuck_webhooks),
+)

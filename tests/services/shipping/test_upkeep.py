@@ -96,6 +96,9 @@ def test_what_comes_back_night_after_night_is_counted(world: World) -> None:
     for night in range(1, 4):
         world.run("reconcile_nightly")
         world.idle()
-        rows = world.sql("SELECT nights FROM reconciliations WHERE name = 'shipping.labels_undecided'")
+        rows = world.sql("SELECT nights FROM reconciliations WHERE name = 'labels_undecided'")
         assert rows == [(night,)]
         world.sql("UPDATE reconciliations SET last_night = last_night - 1")
+    world.run("reconcile_nightly")
+    alerts = world.sql("SELECT data->>'item' FROM outbox WHERE type LIKE '%.reconciliation.stuck.v1'")
+    assert len(alerts) == 1, "one alert for one thing, whatever the number of nights after the third"
