@@ -1,11 +1,14 @@
-"""What benchmarks share: a fresh place to run in, worker processes, results."""
+"""What benchmarks share: a fresh place to run in, processes, figures, results."""
 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
+import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,11 +19,12 @@ from sqlalchemy import text
 from shared.context import use
 from shared.db.migrate import upgrade
 from shared.runtime.app import App, build
+from shared.runtime.service import Service
 from shared.runtime.settings import Settings
 from shared.testing.servers import postgres_server, rabbitmq_server
-from tests.sample.service import service
+from tests.sample.service import service as sample
 
-__all__ = ["Place", "Result", "Row", "place", "process", "wait"]
+__all__ = ["Place", "Result", "Row", "ms", "percentile", "place", "plain_worker", "process", "wait", "worker"]
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -37,6 +41,8 @@ class Row:
 
 @dataclass
 class Result:
+    """What a benchmark found; `note` is what a reader has to know about this very run."""
+
     title: str
     rows: list[Row] = field(default_factory=list)
     note: str = ""
@@ -47,7 +53,7 @@ class Result:
 
 @dataclass
 class Place:
-    """A fresh database of the sample service and a fresh virtual host, both real."""
+    """A fresh database of one service and a fresh virtual host, both real."""
 
     app: App
     environment: dict[str, str]
@@ -64,32 +70,36 @@ class Place:
 
 
 @contextlib.contextmanager
-def place(threads: int = 16, **settings: object) -> Iterator[Place]:
-    """Make a place to run the sample service in; all of it goes at the end."""
+def place(service: Service = sample, threads: int = 16, **settings: object) -> Iterator[Place]:
+    """Make a place to run a service in, within tenant `acme`; all of it goes at the end."""
     with (
         postgres_server() as postgres,
         rabbitmq_server() as rabbit,
         postgres.fresh_database("bench") as database_url,
         rabbit.fresh_vhost("bench") as broker_url,
+        tempfile.TemporaryDirectory(prefix="backroom-bench-") as data_dir,
     ):
         upgrade(database_url, service.migrations())
-        data_dir = Path(os.environ.get("TMPDIR", "/tmp")) / f"backroom-bench-{os.getpid()}"
         # Every URL of settings names the service; the fresh database's name does without.
         template = database_url + ("&" if "?" in database_url else "?") + "application_name={service}"
+        values = {
+            "database_url": template,
+            "broker_url": broker_url,
+            "data_dir": data_dir,
+            "worker_threads": threads,
+            "shutdown_seconds": 5,
+            "log_level": "ERROR",
+            **settings,
+        }
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("BACKROOM_")}
         environment = {
-            **os.environ,
-            "BACKROOM_DATABASE_URL": template,
-            "BACKROOM_BROKER_URL": broker_url,
-            "BACKROOM_DATA_DIR": str(data_dir),
-            "BACKROOM_WORKER_THREADS": str(threads),
-            "BACKROOM_LOG_LEVEL": "ERROR",
+            **inherited,
+            **{f"BACKROOM_{name.upper()}": str(value) for name, value in values.items()},
             "PLAIN_DATABASE_URL": database_url,
             "PLAIN_BROKER_URL": broker_url,
             "PYTHONPATH": str(ROOT),
-            **{f"BACKROOM_{name.upper()}": str(value) for name, value in settings.items()},
         }
-        os.environ.update({key: value for key, value in environment.items() if key.startswith("BACKROOM_")})
-        app = build(service, Settings())
+        app = build(service, Settings(**values))  # type: ignore[arg-type]
         token = app.database.bind()
         try:
             with use(tenant_id="acme"):
@@ -101,28 +111,45 @@ def place(threads: int = 16, **settings: object) -> Iterator[Place]:
 
 @contextlib.contextmanager
 def process(arguments: Sequence[str], environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a program of this Python for as long as the block lasts."""
-    running = subprocess.Popen([sys.executable, "-m", *arguments], env=environment, cwd=ROOT)
+    """Run a module of this Python for as long as the block lasts; then it is killed, and all that it started."""
+    running = subprocess.Popen(
+        [sys.executable, "-m", *arguments], env=environment, cwd=ROOT, start_new_session=True, stdout=sys.stderr
+    )
     try:
         yield running
     finally:
-        running.terminate()
-        try:
-            running.wait(20)
-        except subprocess.TimeoutExpired:
-            running.kill()
-            running.wait()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(running.pid, signal.SIGKILL)
+        running.wait()
 
 
 def worker(here: Place) -> contextlib.AbstractContextManager[subprocess.Popen[bytes]]:
-    """A worker of the sample service with its relay, as it runs for real."""
-    return process(["shared.runtime.cli", "worker", service.package], here.environment)
+    """A worker of the place's service with its relay, as it runs for real."""
+    return process(["shared.runtime.cli", "worker", here.app.service.package], here.environment)
 
 
-def wait(condition: Callable[[], bool], timeout: float = 300, pause: float = 0.1) -> None:
+def plain_worker(here: Place, threads: int = 16) -> contextlib.AbstractContextManager[subprocess.Popen[bytes]]:
+    """A worker of the plain actors, under Dramatiq's own command."""
+    return process(
+        ["dramatiq", "--skip-logging", "--processes", "1", "--threads", str(threads), "tests.benchmarks.plain:broker"],
+        here.environment,
+    )
+
+
+def wait(condition: Callable[[], object], timeout: float = 300, pause: float = 0.1) -> None:
     """Wait until a condition holds; raises TimeoutError."""
     deadline = time.monotonic() + timeout
     while not condition():
         if time.monotonic() > deadline:
             raise TimeoutError("what the benchmark waited for did not come")
         time.sleep(pause)
+
+
+def percentile(values: Sequence[float], percent: float) -> float:
+    """Return the smallest value that at least so many percent of the values do not exceed."""
+    return sorted(values)[max(0, math.ceil(len(values) * percent / 100) - 1)]
+
+
+def ms(seconds: float) -> str:
+    """Return a time for a table."""
+    return f"{seconds * 1000:,.1f} ms"

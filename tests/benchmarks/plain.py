@@ -1,4 +1,4 @@
-"""The baseline: a plain Dramatiq actor on the stock RabbitMQ broker, with confirms, and one effect per message.
+"""The baseline: plain Dramatiq actors on the stock RabbitMQ broker, with confirms, and one effect per message.
 
 Loaded by Dramatiq's command as `tests.benchmarks.plain:broker`; PLAIN_BROKER_URL and PLAIN_DATABASE_URL say where.
 """
@@ -6,6 +6,7 @@ Loaded by Dramatiq's command as `tests.benchmarks.plain:broker`; PLAIN_BROKER_UR
 from __future__ import annotations
 
 import os
+import time
 
 import dramatiq
 from dramatiq.brokers.rabbitmq import RabbitmqBroker
@@ -26,4 +27,15 @@ def write(key: str) -> None:
         connection.execute(
             text("INSERT INTO done (tenant_id, key, attempt) VALUES (:tenant, :key, :attempt)"),
             {"tenant": "acme", "key": key, "attempt": 1},
+        )
+
+
+@dramatiq.actor(queue_name="plain")
+def stamp(key: str) -> None:
+    """The same effect, and when it began."""
+    began = time.time()
+    with _engine.begin() as connection:
+        connection.execute(
+            text("INSERT INTO done (tenant_id, key, attempt, at) VALUES (:tenant, :key, 1, to_timestamp(:at))"),
+            {"tenant": "acme", "key": key, "at": began},
         )
