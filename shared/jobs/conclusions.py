@@ -34,8 +34,14 @@ log = get_logger(__name__)
 
 _HOOK_TRIES = 5
 
-_CANCEL_REQUESTED = """
-SELECT cancel_requested_at IS NOT NULL FROM jobs
+_MOST_DEFERRALS = 10_000
+"""So often may a job say "not yet"; a slice each two minutes for two weeks."""
+
+_MOST_CUTS = 1_000
+"""So often may the database go away under a job; one that always breaks its connection has to end, too."""
+
+_SO_FAR = """
+SELECT cancel_requested_at IS NOT NULL AS cancel_requested, deferrals FROM jobs
 WHERE id = %s AND dispatch = %s AND state IN ('queued', 'running') FOR UPDATE
 """
 
@@ -120,8 +126,8 @@ class Conclusions:
         *,
         hook: bool,
     ) -> bool:
-        if verdict.state == "scheduled" and self._cancel_requested(connection, claim):
-            verdict = replace(verdict, state="cancelled", outcome="cancelled", code="cancelled", waiting_for=None)
+        if verdict.state == "scheduled":
+            verdict = self._reconsidered(connection, claim, verdict)
         text = explain(self.failures, verdict.code, verdict.fields)
         traced = trace_ids()
         runs = conclude(
@@ -161,9 +167,18 @@ class Conclusions:
         return True
 
     @staticmethod
-    def _cancel_requested(connection: Connection, claim: Claimed) -> bool:
-        """Whether somebody asked for the job to stop while it ran: then it does not wait for another run."""
-        return bool(connection.exec_driver_sql(_CANCEL_REQUESTED, (claim.id, claim.dispatch)).scalar())
+    def _reconsidered(connection: Connection, claim: Claimed, verdict: Verdict) -> Verdict:
+        """Return what becomes of a job that is to run again: not so if it was cancelled, or put off for ever."""
+        row = connection.exec_driver_sql(_SO_FAR, (claim.id, claim.dispatch)).first()
+        if row is None:
+            return verdict
+        if row.cancel_requested:
+            return replace(verdict, state="cancelled", outcome="cancelled", code="cancelled", waiting_for=None)
+        most = _MOST_CUTS if verdict.code == "database_away" else _MOST_DEFERRALS
+        if not verdict.burns and verdict.code != "waiting_for_children" and row.deferrals >= most:
+            detail = f"put off {row.deferrals} times, the last time because of {verdict.code}: {verdict.detail}"
+            return Verdict("failed", "gave_up", "too_many_deferrals", detail=detail)
+        return verdict
 
     def _run_hook(self, connection: Connection, declared: Actor[Any, Any], claim: Claimed, verdict: Verdict) -> None:
         assert declared.on_failed is not None

@@ -34,7 +34,8 @@ class Job(Base):
     """One promise to do one thing.
 
     `runs` counts every run that burnt an attempt, `failures` those that failed since the job was made or
-    last retried by hand: it picks the next delay. `dispatch` grows each time that the job is handed out
+    last retried by hand: it picks the next delay. `deferrals` counts the runs that ended with "not yet" since then:
+    a job is not put off for ever. `dispatch` grows each time that the job is handed out
     or taken back; whoever holds an older number can neither claim nor complete it.
     """
 
@@ -54,6 +55,7 @@ class Job(Base):
     lost: Mapped[int] = mapped_column(SmallInteger)
     runs: Mapped[int]
     failures: Mapped[int] = mapped_column(SmallInteger)
+    deferrals: Mapped[int]
     worker_id: Mapped[int | None] = mapped_column(BigInteger)
     unique_key: Mapped[str | None]
     once_key: Mapped[str | None]

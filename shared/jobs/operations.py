@@ -96,6 +96,7 @@ def retry(session: Session, job_id: uuid.UUID, *, actors: dict[str, Actor[Any, A
                     waiting_for="retried_by_hand",
                     run_at=func.clock_timestamp(),
                     failures=0,
+                    deferrals=0,
                     outcome=None,
                     result=None,
                     finished_at=None,

@@ -66,6 +66,7 @@ UPDATE jobs SET
     run_at = coalesce(%(run_at)s, run_at),
     runs = runs + CASE WHEN %(burns)s THEN (state = 'queued')::int ELSE -(state = 'running')::int END,
     failures = failures + %(failed)s::int,
+    deferrals = deferrals + (NOT %(burns)s)::int,
     failure = CASE WHEN %(keep_failure)s THEN failure ELSE %(failure)s::jsonb END,
     result = %(result)s::jsonb,
     started_at = coalesce(%(started_at)s, started_at),

@@ -18,6 +18,10 @@ from shared.telemetry import bounded, redact
 __all__ = ["CANCELLED_BEFORE_RUN", "Verdict", "crashed", "hung", "judge"]
 
 
+_TOO_LONG_IN_TRANSACTION = ("25P03", "25P04")
+"""PostgreSQL cut a transaction that stood open too long: that is the job's own doing, and would come again."""
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """`state` is where the job goes. `burns` tells whether the run counts as an attempt."""
@@ -52,6 +56,8 @@ def judge(error: BaseException, *, failures: int, retry: Sequence[float], now: d
             return _later("snoozed", error.code, max(error.retry_at, now), str(error))
         case errors.Unsettled():
             return _later("snoozed", error.code, max(error.until, now), str(error))
+        case DBAPIError() if getattr(error.orig, "sqlstate", None) in _TOO_LONG_IN_TRANSACTION:
+            return _again("error", "took_too_long", _trace(error), failures, retry, now)
         case DBAPIError() if error.connection_invalidated:
             return _later("interrupted", "database_away", now + timedelta(seconds=1), "the database went away")
         case Shutdown():

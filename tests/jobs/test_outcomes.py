@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 from dramatiq.middleware import Interrupt, Shutdown, TimeLimitExceeded
+from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
@@ -330,3 +332,43 @@ def test_details_are_bounded_and_redacted(sample: ServiceUnderTest, script: Scri
     assert len(attempt.detail) < 20_000
     assert "abcdef0123456789" not in attempt.detail
     assert "abcdef0123456789" not in json.dumps(job.failure)
+
+
+@pytest.mark.parametrize(("code", "already"), [("later", 10_000), ("database_away", 1_000)])
+def test_no_job_is_put_off_for_ever(sample: ServiceUnderTest, script: Script, code: str, already: int) -> None:
+    """A job that says "not yet" again and again ends at last, with its alert; a retry by hand counts anew."""
+    job_id = sample.send(jobs.scripted, key=script(raising(Snooze(code))))
+    sample.execute("UPDATE jobs SET deferrals = :already - 1", already=already)
+
+    assert sample.run(job_id).state == "scheduled"
+    job = sample.run(job_id)
+
+    assert (job.state, job.outcome, job.failure["code"]) == ("failed", "gave_up", "too_many_deferrals")
+    assert len(sample.published(FAILED)) == 1
+    sample.retry(job_id)
+    assert sample.job(job_id).deferrals == 0
+
+
+def test_a_parent_may_wait_for_its_children_as_long_as_they_take(sample: ServiceUnderTest, script: Script) -> None:
+    """Each child ends, so the parent does."""
+    job_id = sample.send(jobs.scripted, key=script(raising(Snooze("waiting_for_children"))))
+    sample.execute("UPDATE jobs SET deferrals = 1000000")
+
+    assert sample.run(job_id).state == "scheduled"
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=["leased", "transactional"])
+def test_a_transaction_that_stands_open_too_long_burns_an_attempt(
+    sample: ServiceUnderTest, script: Script, kind: Any
+) -> None:
+    """Given a job that PostgreSQL cuts off for idling in its transaction, it does not come back unburnt for ever."""
+
+    def idle() -> None:
+        with unit_of_work() as session:
+            session.execute(text("SET LOCAL idle_in_transaction_session_timeout = '50ms'"))
+            time.sleep(0.3)
+            jobs.record("too late")
+
+    job = sample.run_job(kind, key=script(idle))
+
+    assert (job.state, job.failures, [a.code for a in sample.attempts(job.id)]) == ("scheduled", 1, ["took_too_long"])

@@ -31,6 +31,7 @@ CREATE TABLE jobs (
     lost            smallint NOT NULL DEFAULT 0,
     runs            integer NOT NULL DEFAULT 0,
     failures        smallint NOT NULL DEFAULT 0,
+    deferrals       integer NOT NULL DEFAULT 0,
     worker_id       bigint,
     unique_key      text,
     once_key        text,
