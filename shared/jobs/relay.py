@@ -42,7 +42,7 @@ from shared.jobs.wire import (
     Publication,
     encode_dispatch,
 )
-from shared.telemetry import get_logger, metrics
+from shared.telemetry import get_logger, inject, metrics, publish_span
 
 __all__ = ["QueueSettings", "Relay"]
 
@@ -213,6 +213,10 @@ class Relay:
         publications = []
         for row in rows:
             event = envelope(self.service, row)
+            with publish_span(EXCHANGE, row.type, str(row.id), traceparent=row.traceparent):
+                traceparent = inject() or row.traceparent
+            if traceparent:
+                event["traceparent"] = traceparent
             publications.append(
                 Publication(
                     exchange=EXCHANGE,
@@ -221,7 +225,7 @@ class Relay:
                     content_type=EVENTS_CONTENT_TYPE,
                     message_id=str(row.id),
                     type=row.type,
-                    headers={"traceparent": row.traceparent} if row.traceparent else None,
+                    headers={"traceparent": traceparent} if traceparent else None,
                 )
             )
         self.transport.publish(publications)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,10 +9,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import click
+from rich.console import Console
+from rich.table import Table
 
-from shared.context import SYSTEM, use
-from shared.events import dead_letters as graves
-from shared.events.export import BreakingChange, export
+from shared.context import use
+from shared.events import export
+from shared.events.dead_letters import BrokerAway, DeadLetters, NotAsMany, dead_letters
 from shared.events.replay import replay
 from shared.runtime.app import App, build
 from shared.runtime.service import all_services, find_service
@@ -22,29 +23,13 @@ from shared.runtime.settings import Settings, load
 __all__ = ["events"]
 
 _service = click.option("--service", required=True, help="Whose events.")
-_moment = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%M:%S"])
+_time = click.DateTime(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S%z"])
 
 
-@contextmanager
-def _app(service: str) -> Iterator[App]:
+def _build(service: str) -> App:
     app = build(find_service(service), load(Settings))
-    token = app.database.bind()
-    try:
-        with use(service=service, tenant_id=SYSTEM, principal="operator"):
-            yield app
-    finally:
-        app.database.unbind(token)
-
-
-@contextmanager
-def _dead_letters(service: str) -> Iterator[graves.DeadLetters]:
-    with _app(service) as app:
-        if app.settings.broker_url is None:
-            raise click.ClickException("Without BACKROOM_BROKER_URL dead letters live in the process that runs all.")
-        try:
-            yield graves.dead_letters(app.broker)
-        except (graves.BrokerAway, graves.NotAsMany) as error:
-            raise click.ClickException(str(error)) from error
+    app.database.use_as_default()
+    return app
 
 
 @click.group()
@@ -52,27 +37,15 @@ def events() -> None:
     """Replay events, look after dead letters, export contracts."""
 
 
-@events.command("export")
-@click.option("--directory", type=click.Path(path_type=Path), default=Path("docs/contracts"), show_default=True)
-def export_contracts(directory: Path) -> None:
-    """Write the schemas, examples and the AsyncAPI document of all contracts."""
-    try:
-        written = export(directory, all_services())
-    except BreakingChange as error:
-        raise click.ClickException(str(error)) from error
-    for path in written:
-        click.echo(path)
-
-
 @events.command("replay")
 @_service
 @click.option("--type", "types", multiple=True, help="Only events of this type; may be given several times.")
-@click.option("--since", type=_moment, help="Only events from then on (UTC).")
-@click.option("--until", type=_moment, help="Only events before then (UTC).")
+@click.option("--since", type=_time, help="Only events from then on (UTC).")
+@click.option("--until", type=_time, help="Only events before then (UTC).")
 @click.option("--tenant", help="Only events of this tenant.")
 @click.option("--id", "ids", type=click.UUID, multiple=True, help="Only this event; may be given several times.")
-@click.option("--force", is_flag=True, help="Tell them as new events: every handler runs again.")
-def replay_events(
+@click.option("--force", is_flag=True, help="As new events: handlers that had them run again.")
+def replay_command(
     service: str,
     types: tuple[str, ...],
     since: datetime | None,
@@ -81,59 +54,88 @@ def replay_events(
     ids: tuple[uuid.UUID, ...],
     force: bool,
 ) -> None:
-    """Publish events of the outbox again. Handlers that had one let it pass, unless it is forced."""
-    with _app(service):
+    """Publish again what SERVICE published before. Handlers that had an event let it pass, unless forced."""
+    _build(service)
+    with use(service=service, principal="operator"):
         try:
             count = replay(
                 types=types or None,
-                since=since and since.replace(tzinfo=UTC),
-                until=until and until.replace(tzinfo=UTC),
+                since=_utc(since),
+                until=_utc(until),
                 tenant_id=tenant,
                 ids=ids or None,
                 force=force,
             )
         except ValueError as error:
             raise click.UsageError(str(error)) from error
-    click.echo(f"{count} events are told again.")
+    click.echo(f"{count} events are published again")
 
 
-@events.group("dead")
+def _utc(moment: datetime | None) -> datetime | None:
+    return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment
+
+
+@events.group()
 def dead() -> None:
-    """Dead letters: messages that nobody could handle."""
+    """Dead letters: what nobody could make sense of."""
+
+
+@contextmanager
+def _letters(service: str) -> Iterator[DeadLetters]:
+    try:
+        yield dead_letters(_build(service).broker)
+    except BrokerAway as error:
+        raise click.ClickException(str(error)) from error
+    except NotAsMany as error:
+        raise click.ClickException(str(error)) from error
 
 
 @dead.command("list")
 @_service
-@click.option("--queue", help="Show the letters of this queue, oldest first.")
 @click.option("--limit", default=20, show_default=True)
-def list_dead(service: str, queue: str | None, limit: int) -> None:
-    """Count dead letters by queue, or show those of one queue."""
-    with _dead_letters(service) as letters:
-        if queue is None:
-            for name, count in letters.counts().items():
-                click.echo(f"{count:8} {name}")
-            return
-        for letter in letters.peek(queue, limit):
-            died = letter.died_at.isoformat(timespec="seconds") if letter.died_at else "?"
-            click.echo(f"{died}  {letter.reason}\n    {json.dumps(letter.body[:500].decode(errors='replace'))}")
+def list_dead(service: str, limit: int) -> None:
+    """Count them, and show the oldest of each queue; they stay where they are."""
+    with _letters(service) as letters:
+        table = Table("queue", "died", "reason", "body")
+        for queue, count in letters.counts().items():
+            click.echo(f"{queue}: {count}")
+            for letter in letters.peek(queue, limit) if count else ():
+                table.add_row(
+                    queue, str(letter.died_at or ""), letter.reason, letter.body[:200].decode(errors="replace")
+                )
+        if table.row_count:
+            Console().print(table)
 
 
-@dead.command("redrive")
+@dead.command()
 @_service
 @click.argument("queue")
-@click.option("--limit", type=int, help="At most so many, oldest first.")
+@click.option("--limit", type=int, help="At most so many.")
 def redrive(service: str, queue: str, limit: int | None) -> None:
-    """Move dead letters back to the queue in which they died."""
-    with _dead_letters(service) as letters:
-        click.echo(f"{letters.redrive(queue, limit)} moved back to {queue}.")
+    """Move the dead letters of QUEUE back to where they died, oldest first."""
+    with _letters(service) as letters:
+        click.echo(f"{letters.redrive(queue, limit)} went back to {queue}")
 
 
-@dead.command("purge")
+@dead.command()
 @_service
 @click.argument("queue")
-@click.option("--expected", type=int, required=True, help="How many there are; none is deleted if there are not.")
+@click.option("--expected", type=int, required=True, help="How many there are; nothing is deleted if it is not true.")
 def purge(service: str, queue: str, expected: int) -> None:
-    """Delete the dead letters of a queue for ever."""
-    with _dead_letters(service) as letters:
+    """Delete the dead letters of QUEUE for ever."""
+    with _letters(service) as letters:
         letters.purge(queue, expected=expected)
-        click.echo(f"{expected} deleted.")
+        click.echo(f"{expected} of {queue} are gone")
+
+
+@events.command("export")
+@click.option("--to", type=click.Path(path_type=Path), default=Path("docs/contracts"), show_default=True)
+def export_command(to: Path) -> None:
+    """Write the JSON Schemas, examples and the AsyncAPI document of all services."""
+    try:
+        written = export.export(to, all_services())
+    except export.BreakingChange as error:
+        raise click.ClickException(str(error)) from error
+    for path in written:
+        click.echo(path)
+    click.echo(f"{len(written)} files changed")

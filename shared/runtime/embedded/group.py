@@ -111,7 +111,12 @@ class Group:
             kind = service.settings_class()
             for name in kind.model_fields if kind is not None else ():
                 if name.endswith("_base_url") and kind is not None:
-                    os.environ.setdefault(f"{kind.model_config.get('env_prefix', '')}{name}".upper(), sandbox.url)
+                    self._play(f"{kind.model_config.get('env_prefix', '')}{name}".upper(), sandbox.url)
+
+    def _play(self, variable: str, url: str) -> None:
+        if variable not in os.environ:
+            os.environ[variable] = url
+            self._stack.callback(os.environ.pop, variable, None)
 
     def _start(self, service: Service, port: int) -> Member:
         upgrade(self.settings.migration_database(service.name), service.migrations())
