@@ -5,8 +5,9 @@ A page shows whole files in fenced blocks that name them:
     ```python title="services/greetings/jobs.py"
 
 With `add` behind the title a block goes to the end of a file that is there already, and its imports to
-those at the file's top. Among the files are tests, which the reader is told to write; they check what the page promises. A page may stand on another:
-`<!-- follows: add-a-service.md -->` has that one's files written first.
+those at the file's top. Among the files are tests, which the reader is told to write; they check what the
+page promises. A page may stand on another: `<!-- follows: add-a-service.md -->` has that one's files
+written first.
 
 Everything happens in a copy of the project that consists of links, so that nothing of the page is left in
 the project itself, and the page's tests run in a process of their own.

@@ -31,5 +31,5 @@ def test_a_page_whose_promise_is_broken_is_noticed(tmp_path: Path, postgres: Pos
     )
     directory = tmp_path / "project"
     directory.mkdir()
-    with pytest.raises(AssertionError):
+    with pytest.raises(AssertionError, match="1 failed"):
         follow(page, directory, {"BACKROOM_TEST_DATABASE_URL": postgres.url})

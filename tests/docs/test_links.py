@@ -80,7 +80,7 @@ def test_broken_links_are_noticed(tmp_path: Path) -> None:
     (tmp_path / "there.md").write_text("# One thing\n\n## One thing\n\n### `code` & more\n")
     page = tmp_path / "page.md"
     page.write_text(
-        "# Here\n[a](there.md) [b](there.md#one-thing-1) [c](#here) [d](https://example.com/x) [e](there.md#code--more)\n"
+        "# Here\n[a](there.md) [b](there.md#one-thing-1) [c](#here) [d](https://example.com/x)\n[e](there.md#code--more)\n"
         "[f](gone.md) [g](there.md#gone) [h](#gone) ![i](gone.png) [j](/there.md) `[k](gone.md)`\n"
         "```\n[l](gone.md)\n```\n[m]: gone.md\n"
     )
