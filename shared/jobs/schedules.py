@@ -16,8 +16,10 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import Any
 
 import pendulum
@@ -105,20 +107,28 @@ def due_times(spec: periodiq.CronSpec, after: datetime, until: datetime, catch_u
 
     The one that is due within the last minute always counts; earlier ones were missed.
     """
-    times: list[datetime] = []
-    moment: datetime | None = after
-    while len(times) < _MOST_MISSED:
-        assert moment is not None
-        moment = next_due_time(spec, moment)
-        if moment is None or moment > until:
-            break
-        times.append(moment)
     if catch_up == "all":
-        return times
-    latest = times[-1:]
-    if catch_up == "skip":
-        return [time for time in latest if until - time < timedelta(minutes=1)]
-    return latest
+        return list(islice(_times(spec, after, until), _MOST_MISSED))
+    latest = _latest(spec, after, until)
+    if latest is None or (catch_up == "skip" and until - latest >= timedelta(minutes=1)):
+        return []
+    return [latest]
+
+
+def _times(spec: periodiq.CronSpec, after: datetime, until: datetime) -> Iterator[datetime]:
+    moment = next_due_time(spec, after)
+    while moment is not None and moment <= until:
+        yield moment
+        moment = next_due_time(spec, moment)
+
+
+def _latest(spec: periodiq.CronSpec, after: datetime, until: datetime) -> datetime | None:
+    """Return the last due time; looks back ever further, so that a year of missed minutes costs no year's walk."""
+    for back in (timedelta(hours=1), timedelta(days=1), timedelta(days=31), until - after):
+        latest = deque(_times(spec, max(after, until - back), until), maxlen=1)
+        if latest:
+            return latest[0]
+    return None
 
 
 _SCHEDULE = """
@@ -130,6 +140,12 @@ RETURNING last_due_at
 _ADVANCE = "UPDATE schedules SET last_due_at = %s, last_job_id = coalesce(%s, last_job_id) WHERE name = %s"
 
 _FORGET = "DELETE FROM schedules WHERE name <> ALL(%s)"
+
+_SUCCEEDED = """
+UPDATE schedules SET last_success_at = jobs.finished_at FROM jobs
+WHERE jobs.id = schedules.last_job_id AND jobs.state = 'succeeded'
+  AND schedules.last_success_at IS DISTINCT FROM jobs.finished_at
+"""
 
 
 class Scheduler:
@@ -156,6 +172,9 @@ class Scheduler:
                 except (DBAPIError, psycopg.Error) as error:
                     log.warning("the scheduler lost the database and tries again", error=str(error)[:200])
                     pause = 1.0
+                except Exception:
+                    log.exception("the scheduler failed unexpectedly and tries again")
+                    pause = 1.0
         finally:
             self.database.unbind(token)
 
@@ -165,10 +184,18 @@ class Scheduler:
         with use(service=self.service, tenant_id=SYSTEM, principal=f"service:{self.service}"):
             with unit_of_work(system=True, database=self.database) as session:
                 session.connection().exec_driver_sql(_FORGET, (list(self.actors),))
+                session.connection().exec_driver_sql(_SUCCEEDED)
+            failed: Exception | None = None
             for name, actor in self.actors.items():
                 # One transaction each: a schedule that fails must not hold up the others.
-                with unit_of_work(system=True, database=self.database) as session:
-                    made += self._make_due(session.connection(), name, actor, now)
+                try:
+                    with unit_of_work(system=True, database=self.database) as session:
+                        made += self._make_due(session.connection(), name, actor, now)
+                except Exception as error:
+                    log.warning("a schedule could not be made into jobs", schedule=name, error=str(error)[:200])
+                    failed = failed or error
+            if failed is not None:
+                raise failed
         return made
 
     def _make_due(self, connection: Connection, name: str, actor: Actor[Any, Any], now: datetime) -> int:
@@ -191,15 +218,8 @@ class Scheduler:
                 )
             )
             made += new
-        latest = times[-1] if times else None
-        if latest is None:
-            latest = _latest_due(spec, last, now)
+        # With `skip`, what was missed is passed over; the row must not make it due again.
+        latest = times[-1] if times else _latest(spec, last, now)
         if latest is not None and latest > last:
             connection.exec_driver_sql(_ADVANCE, (latest, job_id, name))
         return made
-
-
-def _latest_due(spec: periodiq.CronSpec, after: datetime, until: datetime) -> datetime | None:
-    """With `skip`, what was missed is passed over; the row must not make it due again."""
-    missed = due_times(spec, after, until, "once")
-    return missed[-1] if missed else None
