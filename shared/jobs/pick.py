@@ -68,7 +68,8 @@ _HAND_OUT = """
 UPDATE jobs SET state = 'queued', dispatch = dispatch + 1, queued_at = clock_timestamp(), waiting_for = NULL,
                 updated_at = clock_timestamp()
 WHERE id = ANY(%s) AND state = 'scheduled'
-RETURNING id, dispatch, lost + (outcome IS NOT DISTINCT FROM 'crashed')::int
+RETURNING id, dispatch,
+          lost + (outcome IS NOT DISTINCT FROM 'crashed')::int + (dispatch - runs - deferrals > 2)::int
 """
 
 Line = tuple[int, str]
@@ -84,7 +85,8 @@ class Picked:
     actor: str
     dispatch: int
     lost: int
-    """How often it was handed out and not claimed, plus one if it crashed last: such jobs are run with care."""
+    """Above zero for jobs that are to be run with care, since they may kill their worker: those that were handed
+    out and never claimed, that crashed last, or of whose last dispatches nothing is known."""
 
 
 @dataclass(frozen=True, slots=True)
