@@ -11,10 +11,16 @@ from typing import Final
 
 from shared.jobs import FailureText
 
-__all__ = ["FAILURES"]
+__all__ = ["FAILURES", "WAITING"]
 
 _NOTHING_BOUGHT: Final = "No label was bought, and you were not charged."
 _STOPPED: Final = "We have stopped, since asking again would bring the same answer."
+
+WAITING: Final[Mapping[str, str]] = {
+    "label_waiting": "The carrier is still preparing the label; we look again then.",
+    "refund_undecided": "The carrier has not decided about the refund yet; we ask again then.",
+}
+"""Why a job of ours has put itself off, for whoever asks."""
 
 FAILURES: Final[Mapping[str, FailureText]] = {
     "shippo_not_connected": FailureText(

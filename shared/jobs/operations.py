@@ -6,6 +6,7 @@ All take a session of an open unit of work, so that a tenant reaches its own job
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -259,10 +260,12 @@ def why(
     *,
     provider: str | None = None,
     per_tenant: int | None = None,
+    waiting: Mapping[str, str] | None = None,
 ) -> Why:
     """Say why a job is where it is, with exactly one reason.
 
-    `provider` and `per_tenant` are those of the job's queue. Raises NoSuchJob.
+    `provider` and `per_tenant` are those of the job's queue; `waiting` holds the service's own sentences for
+    the codes with which its jobs put themselves off. Raises NoSuchJob.
     """
     job = session.get(Job, job_id, populate_existing=True)
     if job is None:
@@ -304,7 +307,8 @@ def why(
         if job.waiting_for == "retry":
             return Why("retry_later", "The last try failed; it is tried again then.", job.run_at)
         if job.waiting_for:
-            return Why("put_off", _PUT_OFF.get(job.waiting_for, "It was put off until then."), job.run_at)
+            sentences = {**_PUT_OFF, **(waiting or {})}
+            return Why("put_off", sentences.get(job.waiting_for, "It was put off until then."), job.run_at)
         return Why("due_later", "It is not due before then.", job.run_at)
     if per_tenant is not None:
         flying = session.execute(

@@ -119,7 +119,8 @@ def _check(service: Service, actors: Mapping[str, Actor[Any, Any]], queues: list
     problems += [
         f"{actor.actor_name}: it handles {actor.job.event_type!r}, which nobody promised to publish"
         for actor in actors.values()
-        if actor.job.event_type is not None and actor.job.event_type not in promised
+        # What others tell, of whom we know nothing, nobody can have promised here.
+        if (actor.job.event_type or "").startswith("backroom.") and actor.job.event_type not in promised
     ]
     problems += [
         f"{actor.actor_name}: it has a schedule, so it can take no argument that has no default"
@@ -201,7 +202,13 @@ class App:
         app = create_app(
             [
                 *self.service.apis(),
-                jobs_api.api(self.service.name, self.service.failures(), actors=self.actors, queues=self.queues),
+                jobs_api.api(
+                    self.service.name,
+                    self.service.failures(),
+                    actors=self.actors,
+                    queues=self.queues,
+                    waiting=self.service.waiting(),
+                ),
             ],
             self.database,
             WebSettings(

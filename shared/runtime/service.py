@@ -73,6 +73,10 @@ class Service:
         module = self.part("failures")
         return {**COMMON, **(module.FAILURES if module is not None else {})}
 
+    def waiting(self) -> Mapping[str, str]:
+        """Return the sentences for the codes with which the service's jobs put themselves off (`WAITING`)."""
+        return getattr(self.part("failures"), "WAITING", {})
+
     def settings_class(self) -> type[BaseSettings] | None:
         module = self.part("settings")
         return None if module is None else module.Settings

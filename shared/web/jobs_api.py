@@ -75,10 +75,12 @@ def api(
     *,
     actors: Mapping[str, Actor[Any, Any]] | None = None,
     queues: Iterable[QueueSettings] = (),
+    waiting: Mapping[str, str] | None = None,
 ) -> Api:
     """Return the operations on the jobs of a service, whose failures are explained by these texts.
 
-    `actors` put the domain right when a job is cancelled; `queues` know what a job may wait for.
+    `actors` put the domain right when a job is cancelled; `queues` and the sentences of
+    `waiting` know what a job may wait for.
     """
     api = Api("jobs", description=f"Work of {service} in the back room.")
     api.explain = partial(explain, failures)
@@ -101,6 +103,7 @@ def api(
                 job_id,
                 provider=queue.provider if queue else None,
                 per_tenant=queue.per_tenant if queue else None,
+                waiting=waiting,
             )
             return WhyView.model_validate(found, from_attributes=True)
 

@@ -97,6 +97,7 @@ def why(service: str, job_id: uuid.UUID) -> None:
             job_id,
             provider=queue.provider if queue else None,
             per_tenant=queue.per_tenant if queue else None,
+            waiting=app.service.waiting(),
         )
         until = f" (until {answer.until:%Y-%m-%d %H:%M:%S} UTC)" if answer.until else ""
         click.echo(f"{answer.reason}: {answer.detail}{until}")
