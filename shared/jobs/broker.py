@@ -286,6 +286,11 @@ class EmbeddedHub:
         with self._lock:
             return self._queues[name]
 
+    def has_queue(self, name: str) -> bool:
+        """Whether somebody declared this queue."""
+        with self._lock:
+            return name in self._queues
+
     def bind(self, event_type: str, queue_name: str) -> None:
         with self._lock:
             self._bindings[event_type].add(queue_name)

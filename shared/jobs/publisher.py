@@ -73,13 +73,18 @@ class EmbeddedTransport:
         self.hub = hub
 
     def prepare(self, queues: Sequence[str], event_types: Sequence[str]) -> None:
+        for name in queues:
+            self.hub.queue(self.queue(name))
         for event_type in event_types:
             self.hub.bind(event_type, self.queue(EVENTS_QUEUE))
 
     def publish(self, publications: Sequence[Publication]) -> None:
-        self.hub.publish(list(publications))
+        self.send(publications).wait()
 
     def send(self, publications: Sequence[Publication]) -> Pending:
+        for publication in publications:
+            if publication.exchange == "" and not self.hub.has_queue(publication.routing_key):
+                raise PublishFailed(f"unroutable: there is no queue {publication.routing_key!r}")
         self.hub.publish(list(publications))
         return _Settled()
 
