@@ -31,3 +31,13 @@ def test_every_dependency_is_explained_once() -> None:
     explained = [name for name, _, _ in rows]
     assert sorted(explained) == sorted(wanted)
     assert all(reason.strip() and license.strip() for _, reason, license in rows)
+
+
+def test_both_pages_draw_the_same_states() -> None:
+    """The reference is the source, and its own test walks its arrows; the architecture shows a copy."""
+    drawn = []
+    for name in ("docs/reference/job-states.md", "docs/architecture.md"):
+        found = re.search(r"^```mermaid\nstateDiagram-v2\n(.*?)^```$", (ROOT / name).read_text("utf-8"), re.M | re.S)
+        assert found is not None
+        drawn.append(found[1])
+    assert drawn[0] == drawn[1], "copy the diagram of docs/reference/job-states.md into docs/architecture.md"
