@@ -1,0 +1,1 @@
+"""A second service made for tests: it hears what `bus` tells."""
