@@ -59,7 +59,8 @@ class Liveness:
         self.draining = False
         self.confirmed_at = 0.0
         """Monotonic moment of the last heartbeat that the database took."""
-        self.on_ready: Callable[[], None] | None = None
+        self.turn: Callable[[], None] = lambda: None
+        """Called in each round, whether or not the database answers, for a liveness probe."""
 
     def set_threads(self, threads: int) -> None:
         """Say how many jobs this worker runs at a time; before `start`."""
@@ -95,6 +96,7 @@ class Liveness:
 
     def _run(self) -> None:
         while not self._stop.is_set():
+            self.turn()
             try:
                 if self._connection is None:
                     self._connect()

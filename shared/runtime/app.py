@@ -147,6 +147,9 @@ class App:
 
     def __post_init__(self) -> None:
         self.forks: list[Callable[[], int]] = []
+        """What the worker command runs beside the workers, each in a process of its own."""
+        self.on_boot: list[Callable[[], None]] = []
+        """What a worker process does when it has registered itself."""
         self.version = self.settings.version or _version()
         failures = self.service.failures()
         self.conclusions = Conclusions(
@@ -264,6 +267,8 @@ class _Lifecycle(Middleware):
             self._app.liveness.start()
         except RuntimeError as error:
             raise MiddlewareError(str(error)) from error
+        for hook in self._app.on_boot:
+            hook()
         together.watch(self._app.runner.stopping.is_set)
 
     def before_worker_shutdown(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:

@@ -48,4 +48,12 @@ def relay() -> int:
     return 0
 
 
+def probes() -> None:
+    """Serve metrics and liveness of a worker process, once it has begun to work."""
+    heartbeat = Heartbeat()
+    app.liveness.turn = heartbeat.beat
+    serve_probes(_settings, heartbeat)
+
+
 app.forks.append(relay)
+app.on_boot.append(probes)
