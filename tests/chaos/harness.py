@@ -135,6 +135,7 @@ def _rest(world: World, target: Target, books: Books, plan: Plan, say: Any) -> l
         try:
             with world.connect() as connection:
                 open_now, mark = target.progress(connection, world)
+                situation = target.situation(connection)
         except psycopg.OperationalError:
             time.sleep(0.5)
             continue
@@ -144,7 +145,7 @@ def _rest(world: World, target: Target, books: Books, plan: Plan, say: Any) -> l
             seen, changed_at = mark, now
         if now - told_at > 10:
             told_at = now
-            say(f"{open_now} under way")
+            say(f"{open_now} under way: {situation}")
         if now - changed_at > _WATCHED or now > deadline:
             why = "nothing has changed for a minute" if now < deadline else "time is up"
             return [f"{open_now} under way and {why}", *_stuck(world), *_in_the_broker(world)]

@@ -100,6 +100,9 @@ class Target(Protocol):
     def progress(self, connection: psycopg.Connection[Any], world: World) -> tuple[int, Any]:
         """Return how much is still under way, and a value that changes whenever anything happens."""
 
+    def situation(self, connection: psycopg.Connection[Any]) -> str:
+        """Say in a line what is under way and why it waits."""
+
     def purchases(self, connection: psycopg.Connection[Any]) -> list[Purchase]:
         """Return its records of purchases."""
 
@@ -167,6 +170,20 @@ class BackroomTarget:
         ).fetchone()
         assert row is not None
         return row[0] + row[5], row
+
+    def situation(self, connection: psycopg.Connection[Any]) -> str:
+        rows = connection.execute(
+            """
+            SELECT queue || ' ' || coalesce(waiting_for, state)
+                   || CASE WHEN state = 'scheduled' AND run_at > now() THEN ' later' ELSE '' END, count(*)
+            FROM jobs WHERE state IN ('scheduled', 'queued', 'running') GROUP BY 1
+            UNION ALL
+            SELECT provider || ' circuit ' || state || ' ' || openings, count(*) FROM circuits
+            WHERE state <> 'closed' OR openings > 0 GROUP BY 1
+            ORDER BY 1
+            """
+        ).fetchall()
+        return ", ".join(f"{what} {count}" for what, count in rows)
 
     def jobs(self, connection: psycopg.Connection[Any]) -> list[JobRecord]:
         rows = connection.execute(

@@ -104,6 +104,9 @@ class StockTarget:
             self._seen = mark, time.monotonic()
         return int(waiting or time.monotonic() - self._seen[1] < _QUIET), (mark, time.monotonic())
 
+    def situation(self, connection: psycopg.Connection[Any]) -> str:
+        return str(self._seen[0])
+
     def purchases(self, connection: psycopg.Connection[Any]) -> list[Purchase]:
         return [
             Purchase(str(order), f"order:{order}", "purchased" if state == "purchased" else "open", None)
