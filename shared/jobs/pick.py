@@ -38,13 +38,15 @@ WITH RECURSIVE line AS (
 SELECT queue, priority, tenant_id FROM line
 """
 
+# The time of the statement, not of the clock: only what is stable within a statement bounds a walk over an index, and
+# without a bound a line is walked to its end, a hundred thousand rows that are due next week included.
 _FRONT = """
 SELECT job.id, job.tenant_id, job.actor, line.priority
 FROM unnest(%(priorities)s::smallint[], %(tenants)s::text[]) AS line(priority, tenant_id),
 LATERAL (
     SELECT id, tenant_id, actor, run_at FROM jobs
     WHERE state = 'scheduled' AND queue = %(queue)s AND priority = line.priority AND tenant_id = line.tenant_id
-      AND run_at <= clock_timestamp() AND actor = ANY(%(actors)s)
+      AND run_at <= statement_timestamp() AND actor = ANY(%(actors)s)
     ORDER BY run_at, id LIMIT %(most)s
 ) AS job
 """
@@ -55,7 +57,7 @@ FROM unnest(%(queues)s::text[], %(priorities)s::smallint[], %(tenants)s::text[])
 LATERAL (
     SELECT run_at FROM jobs
     WHERE state = 'scheduled' AND queue = line.queue AND priority = line.priority AND tenant_id = line.tenant_id
-      AND run_at > clock_timestamp()
+      AND run_at > statement_timestamp()
     ORDER BY run_at LIMIT 1
 ) AS job
 """
