@@ -49,6 +49,7 @@ def main(
         orders=orders,
         faults=strikes,
         seed=random.SystemRandom().randrange(1_000_000) if seed is None else seed,
+        gap=2.5 if long_form else 1.0,
         rest=3600.0 if long_form else 600.0,
         directory=keep.resolve() if keep else None,
         **options,

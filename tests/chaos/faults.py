@@ -101,7 +101,7 @@ def schedule(seed: int, count: int, kinds: dict[str, int] | None = None) -> list
 class Injector:
     """Brings the faults about, one after the other, at the given pace."""
 
-    def __init__(self, world: World, faults: list[Fault], pace: Pace, *, suspended: float, gap: float = 1.0) -> None:
+    def __init__(self, world: World, faults: list[Fault], pace: Pace, *, suspended: float, gap: float) -> None:
         self.done: Counter[str] = Counter()
         self.missed: Counter[str] = Counter()
         """Faults that found nobody to strike for too long."""

@@ -38,6 +38,8 @@ class Plan:
     clients: int = 8
     kinds: dict[str, int] = field(default_factory=lambda: dict(KINDS))
     sandbox_rules: list[dict[str, Any]] = field(default_factory=lambda: list(SANDBOX_RULES))
+    gap: float = 1.0
+    """Seconds from one fault to the next, at least. With too few, most orders would be bought when all is over."""
     rest: float = 600.0
     """Seconds after the last fault within which all must have ended."""
     directory: Path | None = None
@@ -84,7 +86,7 @@ def run(target: Target, plan: Plan, *, quiet: bool = False) -> Outcome:
         say(f"{target.name} is up; seed {plan.seed}, {plan.orders} orders, {plan.faults} faults")
         pace = Pace(plan.orders, max(1, plan.faults))
         faults = schedule(plan.seed, plan.faults, plan.kinds)
-        injector = Injector(world, faults, pace, suspended=SUSPENDED)
+        injector = Injector(world, faults, pace, suspended=SUSPENDED, gap=plan.gap)
         failures: list[BaseException] = []
 
         def inject() -> None:
