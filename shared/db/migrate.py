@@ -59,7 +59,11 @@ def upgrade(url: str, locations: list[Path], *, revision: str = "heads") -> None
 
 
 def is_current(url: str, locations: list[Path]) -> bool:
-    """Return whether the database stands at every head that this code knows."""
+    """Return whether the database stands at every head that this code knows, or further.
+
+    A revision that this code does not know is of a newer version, which migrates before its code runs: the
+    older version goes on beside it, since migrations expand first and contract last.
+    """
     script = ScriptDirectory.from_config(config(locations))
     engine = create_engine(make_url(url).set(drivername="postgresql+psycopg"), poolclass=pool.NullPool)
     try:
@@ -67,7 +71,8 @@ def is_current(url: str, locations: list[Path]) -> bool:
             heads = MigrationContext.configure(connection).get_current_heads()
     finally:
         engine.dispose()
-    return _needed(script) <= set(heads)
+    known = {revision.revision for revision in script.walk_revisions()}
+    return bool(set(heads) - known) or _needed(script) <= set(heads)
 
 
 def _needed(script: ScriptDirectory) -> set[str]:
@@ -93,7 +98,9 @@ def create_database(url: str) -> None:
     maintenance = parsed.set(drivername="postgresql", database="postgres")
     with psycopg.connect(maintenance.render_as_string(hide_password=False), autocommit=True) as connection:
         for role in (APP_ROLE, SYSTEM_ROLE):
-            _unless_exists(connection, f"CREATE ROLE {role} NOLOGIN")
+            # Looked up first: where both are there, the owner of a database need not be allowed to make roles.
+            if connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (role,)).fetchone() is None:
+                _unless_exists(connection, f"CREATE ROLE {role} NOLOGIN")
         exists = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,)).fetchone()
         if exists is None:
             quoted = '"' + name.replace('"', '""') + '"'

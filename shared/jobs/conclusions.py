@@ -26,7 +26,7 @@ from shared.jobs.failures import FailureText, explain
 from shared.jobs.operations import cancel_children
 from shared.jobs.record import conclude
 from shared.jobs.verdict import Verdict
-from shared.telemetry import get_logger, trace_ids
+from shared.telemetry import get_logger, metrics, trace_ids
 
 __all__ = ["Claimed", "Conclusions"]
 
@@ -150,6 +150,8 @@ class Conclusions:
             code=verdict.code,
             state=verdict.state,
         )
+        if verdict.state == "failed" and declared.job.event_type is not None:
+            metrics.event_handled(declared.job.event_type, "failed")
         if verdict.state in ("failed", "cancelled"):
             with use(
                 tenant_id=claim.tenant_id,

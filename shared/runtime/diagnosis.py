@@ -29,6 +29,16 @@ class Finding:
 
 def examine(service: Service, settings: Settings) -> Iterator[Finding]:
     """Yield findings, from the ground up; stops at what everything later would stumble over."""
+    if settings.database_url is None:
+        yield Finding("ok", "embedded: everything runs in `backroom up`, which looks after itself")
+        return
+    for name in ("secret_key", "encryption_keys", "jwks"):
+        if getattr(settings, name) is None:
+            yield Finding(
+                "warning",
+                f"BACKROOM_{name.upper()} is not set: each machine makes its own, and they will not agree",
+                "give all processes of the installation the same one",
+            )
     try:
         app = build(service, settings)
     except (WiringError, BadSettings, ValueError) as error:
@@ -99,7 +109,9 @@ def _rows(app: App) -> Iterator[Finding]:
             yield Finding(level, f"queue {queue}: the oldest due job waits for {seconds} s")
         for name, reason in connection.execute(text("SELECT name, reason FROM queues WHERE paused_at IS NOT NULL")):
             yield Finding(
-                "warning", f"queue {name} is paused: {reason or 'no reason given'}", f"backroom queues resume {name}"
+                "warning",
+                f"queue {name} is paused: {reason or 'no reason given'}",
+                f"backroom queues resume --service {app.service.name} {name}",
             )
         for provider, tenant, error in connection.execute(
             text("SELECT provider, tenant_id, last_error FROM circuits WHERE state <> 'closed'")

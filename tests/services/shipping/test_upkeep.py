@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+
 from shared import blobs
+from shared.outbound import vault
 from tests.services.shipping.world import World
 
 
@@ -102,3 +105,25 @@ def test_what_comes_back_night_after_night_is_counted(world: World) -> None:
     world.run("reconcile_nightly")
     alerts = world.sql("SELECT data->>'item' FROM outbox WHERE type LIKE '%.reconciliation.stuck.v1'")
     assert len(alerts) == 1, "one alert for one thing, whatever the number of nights after the third"
+
+
+def test_credentials_are_sealed_with_the_newest_key(world: World) -> None:
+    # Given an account that was sealed with the key of today
+    old = base64.b64encode(world.app.secrets.encryption_keys[0]).decode()
+    new = vault.new_key()
+    before = world.sql("SELECT token_sealed FROM shippo_accounts")[0][0]
+    assert world.run("reseal_credentials") == {"accounts": 0}
+    try:
+        # When a new key is put in front of it
+        vault.configure([new, old])
+        assert world.run("reseal_credentials")["accounts"] >= 1
+
+        # Then the old one is needed no more, and labels can still be bought
+        after = world.sql("SELECT token_sealed FROM shippo_accounts")[0][0]
+        assert after != before
+        vault.configure([new])
+        assert world.bought(world.order())["status"] == "purchased"
+    finally:
+        vault.configure([old, new])
+        world.run("reseal_credentials")
+        vault.configure([old])
