@@ -195,6 +195,10 @@ class RabbitConsumer(_RabbitmqConsumer):
             if message.args and getattr(message.args[0], "requeue", False):
                 self.connection.add_callback_threadsafe(partial(self.channel.basic_nack, message._tag, requeue=True))
                 return
+            died = _died(message)
+            if died is not None:
+                self._bury_soon(message, died)
+                return
             # One wake-up of the connection's thread acknowledges all that has come meanwhile.
             self._to_ack.append(message._tag)
             if len(self._to_ack) == 1:
@@ -215,13 +219,15 @@ class RabbitConsumer(_RabbitmqConsumer):
             return
         try:
             self.known_tags.remove(message._tag)
-            reason = message._exception or "rejected"
-            bury = partial(self._bury, message._tag, message.body, message.properties, reason)
-            self.connection.add_callback_threadsafe(bury)
+            self._bury_soon(message, message._exception or "rejected")
         except KeyError:
             self.logger.warning("Failed to nack message: not in known tags.")
         except (pika.exceptions.AMQPConnectionError, pika.exceptions.AMQPChannelError) as error:
             self.logger.info("Not rejected, the connection is gone: %r", error)
+
+    def _bury_soon(self, message: Any, reason: BaseException | str) -> None:
+        bury = partial(self._bury, message._tag, message.body, message.properties, reason)
+        self.connection.add_callback_threadsafe(bury)
 
     def _bury(self, tag: int, body: bytes, properties: Any, reason: BaseException | str) -> None:
         """Put a message among the dead letters, in the thread of the connection.
@@ -253,6 +259,14 @@ class RabbitConsumer(_RabbitmqConsumer):
                 self.channel.basic_nack(tag, requeue=False)
         else:
             self.channel.basic_ack(tag)
+
+
+def _died(message: Any) -> BaseException | None:
+    """Return why an event could not be received.
+
+    A message whose actor raised is not rejected by Dramatiq but acknowledged, unless its middleware Retries is there.
+    """
+    return message.args[0].died if message.args and isinstance(message.args[0], wire.Delivery) else None
 
 
 class _Stamped(_RabbitmqMessage):
@@ -362,8 +376,13 @@ class EmbeddedConsumer(Consumer):
 
     def ack(self, message: MessageProxy) -> None:
         body = self._settle(message)
-        if body is not None and message.args and getattr(message.args[0], "requeue", False):
+        if body is None:
+            return
+        died = _died(message)
+        if message.args and getattr(message.args[0], "requeue", False):
             self.queue.put((body, True))
+        elif died is not None:
+            self._bury(body, died)
 
     def nack(self, message: MessageProxy) -> None:
         body = self._settle(message)

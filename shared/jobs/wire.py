@@ -52,6 +52,8 @@ class Delivery:
     event: dict[str, Any]
     redelivered: bool = False
     requeue: bool = False
+    died: BaseException | None = None
+    """Set by the receiver when it can never be received: it goes to the dead letters, with this as the reason."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -244,6 +244,9 @@ class _Receiver:
         token = self._app.database.bind()
         try:
             self._app.runner.guarded(delivery, lambda: receive(self._app.handlers, delivery))
+        except Exception as error:
+            log.exception("an event could not be received and goes to the dead letters", event_id=delivery.event["id"])
+            delivery.died = error
         finally:
             self._app.database.unbind(token)
 
