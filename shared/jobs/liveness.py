@@ -68,6 +68,8 @@ class Liveness:
 
     def start(self, timeout: float = 30) -> None:
         """Take the lock and begin to beat; raises RuntimeError when the database is away for too long."""
+        self._stop.clear()
+        self._ready.clear()
         self._thread = threading.Thread(target=self._run, name="liveness", daemon=True)
         self._thread.start()
         if not self._ready.wait(timeout):
@@ -93,6 +95,7 @@ class Liveness:
         self._stop.set()
         if self._thread is not None:
             self._thread.join(5)
+            self.worker_id = 0
 
     def _run(self) -> None:
         while not self._stop.is_set():

@@ -276,10 +276,8 @@ def why(
         return Why("running", "A worker is at it.")
     paused = session.get(Queue, job.queue)
     if paused is not None and paused.paused_at is not None and job.state == "scheduled":
-        return Why(
-            "queue_paused",
-            f"The line {job.queue!r} is paused{f': {paused.reason}' if paused.reason else '.'}",
-        )
+        reason = f": {paused.reason.rstrip('.')}" if paused.reason else ""
+        return Why("queue_paused", f"The line {job.queue!r} is paused{reason}.")
     workers = session.execute(
         select(func.count())
         .select_from(Worker)

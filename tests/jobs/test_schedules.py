@@ -236,6 +236,17 @@ def test_a_tick_belongs_to_the_system_and_says_where_it_is_from(sample: ServiceU
     assert sample.query("SELECT last_due_at, last_job_id FROM schedules") == [(NOON, job.id)]
 
 
+def test_a_schedule_says_when_it_last_succeeded(sample: ServiceUnderTest, scheduler: Any) -> None:
+    """The moment at which the job of a tick was done is kept with the schedule."""
+    ours = scheduler(scheduled("* * * * *"))
+    ours.tick(NOON)
+    (job,) = sample.jobs(actor="swept")
+    finished_at = sample.run(job.id).finished_at
+    ours.tick(NOON + timedelta(seconds=20))
+
+    assert sample.query("SELECT last_success_at FROM schedules") == [(finished_at,)]
+
+
 def test_a_schedule_that_is_gone_leaves_the_table(sample: ServiceUnderTest, scheduler: Any) -> None:
     """What the code no longer declares is no longer shown."""
     scheduler(scheduled("* * * * *")).tick(NOON)
