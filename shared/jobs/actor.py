@@ -56,6 +56,8 @@ class Dispatch:
     """A worker had this message before and did not finish: run its jobs one by one, claims committed."""
     requeue: bool = False
     """Set by the runner when it could not even claim (the database is away): hand the message back."""
+    tenant_id: str | None = None
+    """Whose jobs they are, where they are all of one tenant."""
 
 
 @dataclass(frozen=True, slots=True)

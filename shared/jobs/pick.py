@@ -2,7 +2,8 @@
 
 RabbitMQ holds only about as much as the workers can start at once; the backlog stays in the table, where
 it can be seen, reordered, paused and cancelled, and where a tenant with a hundred thousand rows stands in
-its own line. Within a priority, places go to the tenant with the fewest in flight.
+its own line. Within a priority, places go to the tenant with the least in flight and lately: whoever asks for
+little gets it at once, and those who ask for more than there is get the same each.
 """
 
 from __future__ import annotations
@@ -151,19 +152,24 @@ def pick_queue(
     gates: Gates,
     flying: Mapping[str, Mapping[str, int]],
     weights: Mapping[str, int],
+    lately: Mapping[str, float] | None = None,
 ) -> list[Picked]:
     """Hand out what may go from one queue, in one transaction of the caller; return it in order.
 
-    `flying` is what is in flight by tenant and actor, `weights` the weight of each actor that live workers know.
+    `flying` is what is in flight by tenant and actor, `weights` the weight of each actor that live workers know,
+    `lately` the weight that was handed out to each tenant in the last seconds.
     """
     if gates.shut or not weights:
         return []
     used = sum(count * weights.get(actor, WEIGHT) for actors in flying.values() for actor, count in actors.items())
     free = limits.window - used
-    if free < limits.window // 4:
-        # Few large helpings cost less than many small ones, and two jobs per thread bridge the gap.
-        return []
     existing = [line for line in existing if line[1] not in gates.tenants]
+    if free < (helping := limits.window // 4):
+        # Few large helpings cost less than many small ones, and two jobs per thread bridge the gap. But a tenant of
+        # whom nothing is in flight does not wait for one, unless there are more of them than one would serve.
+        existing = [line for line in existing if line[1] not in flying]
+        if free < max(weights.values()) or len(existing) * max(weights.values()) > helping:
+            return []
     if not existing:
         return []
     lightest = min(weights.values())
@@ -178,7 +184,7 @@ def pick_queue(
             "most": most,
         },
     )
-    chosen = _choose(rows, limits, gates, flying, weights, free)
+    chosen = _choose(rows, limits, gates, flying, weights, lately or {}, free)
     if not chosen:
         return []
     handed = {row[0]: (row[1], row[2]) for row in connection.execute(_HAND_OUT, ([c[0] for c in chosen],))}
@@ -191,16 +197,18 @@ def _choose(
     gates: Gates,
     flying: Mapping[str, Mapping[str, int]],
     weights: Mapping[str, int],
+    lately: Mapping[str, float],
     free: int,
 ) -> list[tuple[uuid.UUID, str, str]]:
     waiting: dict[int, dict[str, list[tuple[uuid.UUID, str]]]] = defaultdict(lambda: defaultdict(list))
     for job, tenant, actor, priority in rows:
         waiting[priority][tenant].append((job, actor))
     counts = {tenant: sum(actors.values()) for tenant, actors in flying.items()}
-    load = {
-        tenant: sum(count * weights.get(actor, WEIGHT) for actor, count in actors.items())
-        for tenant, actors in flying.items()
-    }
+    load: dict[str, float] = dict(lately)
+    for tenant, actors in flying.items():
+        load[tenant] = load.get(tenant, 0.0) + sum(
+            count * weights.get(actor, WEIGHT) for actor, count in actors.items()
+        )
     if gates.probe:
         # The provider may be back: one job of whoever is first finds out.
         free, limits = min(free, 1), QueueLimits(limits.window, 1)

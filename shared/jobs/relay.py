@@ -54,8 +54,11 @@ _RECOVER_EVERY = 0.25
 _LOST_EVERY = 5.0
 _BATCH = 500
 _ON_THEIR_WAY = 8
-_AHEAD = 0.1
+_AHEAD = 0.05
 """Seconds of work, at the pace of the last second, that a window may hold where that is more than its base."""
+
+_LATELY = 5.0
+"""Seconds in which what a tenant was given fades from its account to a third."""
 
 log = get_logger(__name__)
 
@@ -103,6 +106,20 @@ class QueueSettings:
     concurrency: int | None = None
 
 
+class _Account:
+    """What each tenant was given of a queue lately, in weight."""
+
+    def __init__(self) -> None:
+        self.given: dict[str, float] = {}
+        self._at = time.monotonic()
+
+    def fade(self) -> None:
+        now = time.monotonic()
+        left = math.exp((self._at - now) / _LATELY)
+        self.given = {tenant: weight * left for tenant, weight in self.given.items() if weight * left >= 1}
+        self._at = now
+
+
 class Relay:
     """The relay of one service; `run` it in a thread or process of its own."""
 
@@ -131,6 +148,7 @@ class Relay:
         self._workers: tuple[float, dict[str, tuple[int, set[str]]]] = (0.0, {})
         self._on_their_way: deque[Pending] = deque()
         self._pace: dict[str, deque[tuple[float, int]]] = defaultdict(deque)
+        self._lately: dict[str, _Account] = defaultdict(_Account)
         self._next_recovery = 0.0
         self._next_lost = 0.0
 
@@ -261,10 +279,21 @@ class Relay:
             if settings.concurrency is not None:
                 window = min(window, settings.concurrency * WEIGHT)
             limits = QueueLimits(window, settings.per_tenant)
+            account = self._lately[name]
+            account.fade()
             picked = pick_queue(
-                connection, name, existing[name], limits, gates.get(name, Gates()), flying.get(name, {}), weights
+                connection,
+                name,
+                existing[name],
+                limits,
+                gates.get(name, Gates()),
+                flying.get(name, {}),
+                weights,
+                account.given,
             )
             if picked:
+                for job in picked:
+                    account.given[job.tenant_id] = account.given.get(job.tenant_id, 0.0) + weights[job.actor]
                 handed = sum(weights[job.actor] for job in picked)
                 self._pace[name].append((time.monotonic(), handed))
                 self._publish_jobs(name, picked, threads, plenty=handed >= window // 4)
@@ -296,7 +325,13 @@ class Relay:
                     Publication(
                         exchange="",
                         routing_key=self.transport.queue(queue),
-                        body=encode_dispatch(actor, [(job.id, job.dispatch) for job in chunk], careful=careful),
+                        body=encode_dispatch(
+                            actor,
+                            [(job.id, job.dispatch) for job in chunk],
+                            careful=careful,
+                            # In order of tenants: the first and the last tell.
+                            tenant_id=chunk[0].tenant_id if chunk[0].tenant_id == chunk[-1].tenant_id else None,
+                        ),
                         content_type=JOBS_CONTENT_TYPE,
                         message_id=str(chunk[0].id),
                     )

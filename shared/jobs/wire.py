@@ -1,9 +1,9 @@
 """The messages that travel: news of jobs, and events.
 
 News of jobs is JSON of our own: `{"actor": "purchase_label", "jobs": [["<id>", 3], …]}`, ids with their
-dispatch numbers and nothing else; arguments and secrets stay in the row. Events are CloudEvents in
-structured JSON. Both become a Dramatiq message here, whose queue is the one that it was *consumed*
-from: a body that names another would kill the worker's thread.
+dispatch numbers, and whose they are where all are one tenant's; arguments and secrets stay in the row.
+Events are CloudEvents in structured JSON. Both become a Dramatiq message here, whose queue is the one
+that it was *consumed* from: a body that names another would kill the worker's thread.
 """
 
 from __future__ import annotations
@@ -91,14 +91,18 @@ def obituary(reason: BaseException | str) -> dict[str, Any]:
     return {"x-reason": text[:500], "x-died-at": datetime.now(UTC).isoformat(timespec="milliseconds")}
 
 
-def encode_dispatch(actor_name: str, jobs: Sequence[tuple[uuid.UUID, int]], *, careful: bool = False) -> bytes:
-    """Return the body of a message that announces these jobs.
+def encode_dispatch(
+    actor_name: str, jobs: Sequence[tuple[uuid.UUID, int]], *, careful: bool = False, tenant_id: str | None = None
+) -> bytes:
+    """Return the body of a message that announces these jobs, of one tenant if that is given.
 
     `careful` jobs were handed out before and never claimed; they are run as if the message came back.
     """
     body: dict[str, Any] = {"actor": actor_name, "jobs": [[str(job), dispatch] for job, dispatch in jobs]}
     if careful:
         body["careful"] = True
+    if tenant_id is not None:
+        body["tenant"] = tenant_id
     return json.dumps(body, separators=(",", ":")).encode()
 
 
@@ -123,7 +127,7 @@ def decode(queue_name: str, body: bytes, *, redelivered: bool) -> dramatiq.Messa
         return dramatiq.Message(
             queue_name=queue_name,
             actor_name=content["actor"],
-            args=(Dispatch(jobs, redelivered or bool(content.get("careful"))),),
+            args=(Dispatch(jobs, redelivered or bool(content.get("careful")), tenant_id=_text(content.get("tenant"))),),
             kwargs={},
             options={},
             message_id=str(jobs[0][0]),
@@ -131,3 +135,7 @@ def decode(queue_name: str, body: bytes, *, redelivered: bool) -> dramatiq.Messa
     except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         reason = str(error) if isinstance(error, NotAnEvent) else repr(error)
         raise DecodeError(f"a message in {queue_name} makes no sense: {reason}", body, error) from error
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None

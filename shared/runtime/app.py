@@ -33,6 +33,7 @@ from shared.jobs.publisher import EmbeddedTransport, RabbitTransport, Transport
 from shared.jobs.relay import QueueSettings, Relay
 from shared.jobs.runner import Runner
 from shared.jobs.schedules import Scheduler
+from shared.jobs.turns import Turns
 from shared.jobs.wire import EVENTS_ACTOR, EVENTS_QUEUE, Delivery
 from shared.outbound import vault
 from shared.outbound.guard import install_guard
@@ -264,6 +265,7 @@ class _Lifecycle(Middleware):
     def before_worker_boot(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
         # A message more at hand per thread, and no more: what waits in a worker is in nobody's line.
         worker.queue_prefetch = 2 * worker.worker_threads
+        worker.work_queue = Turns()  # type: ignore[assignment]
         self._app.liveness.set_threads(worker.worker_threads)
         signals.start(self._app.database)
         try:
