@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -32,9 +33,13 @@ SELECT count(*) FROM (
 _RETRY_AT = "SELECT opened_at, retry_at FROM circuits WHERE provider = :provider AND tenant_id = :tenant"
 
 
-def watch_circuits(service: str, queues: Sequence[QueueSettings]) -> None:
-    """Announce, in this process, the openings and closings of circuits of the providers of these queues."""
+def watch_circuits(service: str, queues: Sequence[QueueSettings], *, scale: float = 1.0) -> None:
+    """Announce, in this process, the openings and closings of circuits of the providers of these queues.
+
+    `scale` shortens the waits of circuits as it does those between retries.
+    """
     _queues[service] = list(queues)
+    breaker.settings = replace(breaker.settings, scale=scale)
     breaker.on_open = _opened
     breaker.on_close = _closed
     breaker.count_waiting = _waiting

@@ -36,15 +36,20 @@ __all__ = ["CircuitBreaker", "CircuitSettings", "Ticket", "breaker"]
 
 log = get_logger(__name__)
 
-_MEMORY: Final = timedelta(minutes=10)
-"""A circuit that opens again this soon after it opened waits longer, as if it had not closed between."""
+_MEMORY: Final = timedelta(minutes=1)
+"""A circuit that opens again this soon after it opened waits longer, as if it had not closed between. Short, since a
+provider that fails now and then but works must not be left alone for longer and longer."""
 
 
 @dataclass(frozen=True, slots=True)
 class CircuitSettings:
-    """When a circuit opens and for how long. Times in seconds; `scale` stretches all waits (for tests)."""
+    """When a circuit opens and for how long. Times in seconds; `scale` stretches all waits.
 
-    failures: int = 5
+    So many failures in a row, over all processes, are an outage: where every third call fails they come once in
+    sixty thousand calls.
+    """
+
+    failures: int = 10
     window: float = 60.0
     first_wait: float = 5.0
     longest_wait: float = 300.0

@@ -176,7 +176,7 @@ class App:
             retry_scale=self.settings.retry_scale,
         )
         self.broker.add_middleware(_Lifecycle(self))
-        watch_circuits(self.service.name, self.queues)
+        watch_circuits(self.service.name, self.queues, scale=self.settings.retry_scale)
 
     def relay(self) -> Relay:
         """Return the relay of this service, to be run in a thread or process."""
