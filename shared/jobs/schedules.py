@@ -30,6 +30,8 @@ from sqlalchemy.exc import DBAPIError
 
 from shared.context import SYSTEM, use
 from shared.db.database import Database, unit_of_work
+from shared.events import publish
+from shared.events.contracts.jobs import ScheduleMissed, of_service
 from shared.jobs.actor import Actor
 from shared.jobs.enqueue import NewJob, enqueue
 from shared.telemetry import get_logger
@@ -37,6 +39,9 @@ from shared.telemetry import get_logger
 __all__ = ["NeverFires", "Scheduler", "cron", "due_times", "next_due_time"]
 
 _HORIZON = timedelta(days=366 * 9)  # 29 February of a leap century gap comes within eight years
+_LATE = timedelta(minutes=2)
+"""A tick that is made good sooner was late, not missed."""
+
 _MOST_MISSED = 1000
 
 log = get_logger(__name__)
@@ -222,4 +227,15 @@ class Scheduler:
         latest = times[-1] if times else _latest(spec, last, now)
         if latest is not None and latest > last:
             connection.exec_driver_sql(_ADVANCE, (latest, job_id, name))
+            self._tell_of_gap(name, actor, last, now)
         return made
+
+    def _tell_of_gap(self, name: str, actor: Actor[Any, Any], last: datetime, now: datetime) -> None:
+        """Publish one event for the due times that passed while no scheduler ran."""
+        assert actor.job.periodic is not None
+        passed = list(islice(_times(actor.job.periodic, last, now - _LATE), _MOST_MISSED))
+        if passed:
+            log.warning("a schedule was missed", schedule=name, missed=len(passed), since=passed[0].isoformat())
+            missed = of_service(ScheduleMissed, self.service)
+            event = missed(schedule=name, missed=len(passed), since=passed[0], caught_up=actor.job.catch_up)
+            publish(None, event, subject=name)

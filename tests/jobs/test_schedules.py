@@ -170,6 +170,21 @@ def test_catch_up(sample: ServiceUnderTest, scheduler: Any, catch_up: str, expec
     assert made(sample) == [NOON, *expected]
 
 
+def test_a_gap_is_told_once(sample: ServiceUnderTest, scheduler: Any) -> None:
+    """Whoever watches learns that ticks were missed, how many, and what became of them; a tick in time tells nothing."""
+    ours = scheduler(scheduled("0 * * * *"))
+    ours.tick(NOON)
+    ours.tick(NOON + timedelta(hours=1, seconds=30))
+    assert sample.published("backroom.sample.schedule.missed.v1") == []
+
+    ours.tick(NOON + timedelta(hours=4, minutes=20))
+    ours.tick(NOON + timedelta(hours=4, minutes=21))
+
+    (told,) = sample.published("backroom.sample.schedule.missed.v1")
+    assert (told.data["missed"], told.data["caught_up"]) == (3, "once")
+    assert datetime.fromisoformat(told.data["since"]) == NOON + timedelta(hours=2)
+
+
 def test_skip_still_makes_the_tick_that_is_due(sample: ServiceUnderTest, scheduler: Any) -> None:
     """What is due in this very minute was not missed."""
     ours = scheduler(scheduled("0 * * * *", "skip"))
