@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
@@ -39,6 +39,9 @@ _AFTER_RESTART = 5.0
 
 _OVERTIME = 60.0
 """Seconds beyond its time limit after which a job that still runs is taken from its thread."""
+
+_APART = 3.0
+"""Seconds between the next runs of jobs that died together and had failed before."""
 
 log = get_logger(__name__)
 
@@ -168,7 +171,7 @@ def _conclude(
     orphans: Sequence[_Orphan],
     judge: Callable[..., Verdict] = crashed,
 ) -> int:
-    recovered = 0
+    recovered = suspects = 0
     for orphan in orphans:
         declared = actors.get(orphan.actor)
         if declared is None:
@@ -180,6 +183,10 @@ def _conclude(
             continue
         retry = [delay * conclusions.retry_scale for delay in declared.job.retry]
         verdict = judge(failures=orphan.failures, retry=retry)
+        if verdict.run_at is not None and orphan.failures and len(orphans) > 1:
+            # One of them may kill workers. Run apart, the others are done before they die with it again.
+            verdict = replace(verdict, run_at=verdict.run_at + timedelta(seconds=_APART * suspects))
+            suspects += 1
         try:
             ours = conclusions.conclude(
                 declared, orphan, verdict, worker_id=orphan.worker_id, started_at=orphan.started_at

@@ -29,7 +29,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -111,6 +111,7 @@ class WorkerProcess:
 
     master: subprocess.Popen[bytes]
     service: ServiceUnderTest
+    _known: list[int] = field(default_factory=list)
 
     def kill(self) -> None:
         """SIGKILL the whole command at once: master, workers and relay."""
@@ -141,10 +142,11 @@ class WorkerProcess:
 
     def signal_workers(self, number: int) -> list[int]:
         """Send a signal to its worker processes alone; returns their ids."""
-        pids = self.workers
-        for pid in pids:
+        # A worker that was suspended for long is no longer registered, and may still have to be woken.
+        self._known = sorted({*self._known, *self.workers})
+        for pid in self._known:
             _signal(pid, number)
-        return pids
+        return self._known
 
 
 class ServiceUnderTest:

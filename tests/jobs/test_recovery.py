@@ -316,3 +316,18 @@ def test_a_failed_hook_of_a_crashed_job_may_raise(
 
     assert recover(sample, relays) == 1
     assert sample.job(job_id).state == "failed"
+
+
+def test_jobs_that_died_together_run_apart(sample: ServiceUnderTest, relays: psycopg.Connection[Any]) -> None:
+    """One poisonous job does not take its neighbors along four times: what crashed before is not run all at once."""
+    ids = [running(sample, worker(sample, 7, silent=2), key="k0"), *(running(sample, 7, key=f"k{n}") for n in (1, 2))]
+    assert recover(sample, relays) == 3
+    together = {sample.job(job_id).run_at.replace(microsecond=0) for job_id in ids}
+    assert len(together) <= 2, "after the first crash all go on at once: most crashes are nobody's fault"
+
+    worker(sample, 8, silent=2)
+    sample.execute("UPDATE jobs SET state = 'running', runs = runs + 1, worker_id = 8, started_at = now()")
+    assert recover(sample, relays) == 3
+
+    times = sorted(sample.job(job_id).run_at for job_id in ids)
+    assert [round((later - times[0]).total_seconds()) for later in times] == [0, 3, 6]

@@ -178,3 +178,11 @@ def hold(key: str) -> None:
         time.sleep(0.02)
     with completion():
         record(key)
+
+
+@actor(queue_name="leases", retry=())
+def patient(key: str, seconds: float) -> None:
+    """Works for a while without the database, then writes its effect."""
+    time.sleep(seconds)
+    with completion():
+        record(key)
