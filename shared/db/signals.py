@@ -40,16 +40,22 @@ class Signals:
         self._changed: dict[uuid.UUID, str] = {}
         self._thread: threading.Thread | None = None
 
+    # Only the first of what the thread has not yet seen rouses it: the rest goes with that, and a thread roused by
+    # every job would take the interpreter from those that run them.
+
     def wake(self) -> None:
-        self._wake = True
         self.start()
-        self._pending.set()
+        if not self._wake:
+            self._wake = True
+            self._pending.set()
 
     def changed(self, jobs: dict[uuid.UUID, str]) -> None:
-        with self._lock:
-            self._changed.update(jobs)
         self.start()
-        self._pending.set()
+        with self._lock:
+            first = not self._changed
+            self._changed.update(jobs)
+        if first:
+            self._pending.set()
 
     def start(self) -> None:
         if self._thread is None:
@@ -83,12 +89,12 @@ class Signals:
                 if connection is None or connection.closed:
                     connection = database.connect()
                 if wake:
-                    wake_at = now + 0.004
+                    wake_at = now + 0.008
                     connection.execute("SELECT pg_notify(%s, '')", (RELAY,))
                 if changed:
                     _send_changes(connection, changed)
-                    # People watch jobs, and need no more than fifty updates a second.
-                    changes_at = now + 0.02
+                    # People watch jobs, and need no more than twenty updates a second.
+                    changes_at = now + 0.05
             except psycopg.Error as error:
                 log.warning("hints not sent: %s", error)
                 connection = None

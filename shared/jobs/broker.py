@@ -211,7 +211,9 @@ class RabbitConsumer(_RabbitmqConsumer):
 
     def _send_acks(self) -> None:
         while self._to_ack:
-            self.channel.basic_ack(self._to_ack[0])
+            # Through pika's inner channel, since the blocking one waits after each until it is written.
+            channel = self.channel if len(self._to_ack) == 1 else self.channel._impl
+            channel.basic_ack(self._to_ack[0])
             self._to_ack.popleft()
 
     def nack(self, message: Any) -> None:
