@@ -10,7 +10,9 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
+from sqlalchemy.exc import DBAPIError
 
+from shared.db.database import SYSTEM_ROLE
 from shared.jobs import recovery
 from shared.testing.postgres import PrivatePostgres
 from shared.testing.proxy import TcpProxy
@@ -202,3 +204,34 @@ def waited(sample: ServiceUnderTest, job_id: uuid.UUID) -> Any:
         return job if job.state in ("succeeded", "failed", "cancelled") else None
 
     return sample.wait_until(ended, 60, "the job to end")
+
+
+def test_recovered_by_itself_the_database_has_forgotten_locks_too(
+    private_postgres: PrivatePostgres, restartable: ServiceUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that crashed and recovered keeps its start time, and yet its workers get time to come back."""
+    sample = restartable
+    job_id = sample.send(jobs.lease, key="a")
+    sample.hand_out(job_id)
+    sample.execute("UPDATE jobs SET state = 'running', worker_id = 7, started_at = clock_timestamp()")
+    old_enough = "SELECT clock_timestamp() - pg_postmaster_start_time() > interval '5 seconds'"
+    sample.wait_until(lambda: sample.query(old_enough)[0][0], what="the server to have run for a while")
+    os.kill(sample.query("SELECT pid FROM pg_stat_activity WHERE datname = current_database() LIMIT 1")[0][0], 9)
+
+    def back() -> bool:
+        sample.database.dispose()
+        try:
+            return bool(sample.query("SELECT true"))
+        except DBAPIError:
+            return False
+
+    sample.wait_until(back, what="the database to be back")
+    sample.execute(
+        "INSERT INTO workers (id, host, pid, version, threads, queues, actors, heartbeat_at) VALUES "
+        "(7, 'a host', 1, '0', 1, '{}', '{}', clock_timestamp() - interval '3 seconds')"
+    )
+    with sample.database.connect(role=SYSTEM_ROLE) as connection:
+        for restarted_within, taken in ((4.5, 0), (0.0, 1)):
+            monkeypatch.setattr(recovery, "_AFTER_RESTART", restarted_within)
+            found = recovery.recover(sample.database, connection, sample.app.conclusions, sample.app.actors)
+            assert found == taken, restarted_within
