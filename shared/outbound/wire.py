@@ -23,7 +23,7 @@ import urllib3.connectionpool
 import urllib3.exceptions
 from requests.adapters import HTTPAdapter
 
-__all__ = ["Adapter", "Call", "call"]
+__all__ = ["Adapter", "Call", "Pool", "TLSPool", "call", "look_up"]
 
 
 class Call(threading.local):
@@ -33,13 +33,20 @@ class Call(threading.local):
     connect_limit: float = 3.0
     read_limit: float = 30.0
     sent: bool = False
+    addresses: tuple[str, ...] = ()
+    """Where to connect to, whatever the name may resolve to by now; empty: to what it resolves to."""
+    receive_limit: float = float("inf")
+    received: int = 0
 
-    def begin(self, *, connect: float, read: float, total: float) -> None:
-        """Start the clock of a call; limits in seconds."""
+    def begin(self, *, connect: float, read: float, total: float, receive: float = float("inf")) -> None:
+        """Start the clock of a call; limits in seconds, and `receive` in bytes, of all that is received."""
         self.deadline = time.monotonic() + total
         self.connect_limit = connect
         self.read_limit = read
         self.sent = False
+        self.addresses = ()
+        self.receive_limit = receive
+        self.received = 0
 
     def left(self, limit: float) -> float:
         """Return the time that the next wait may take: `limit`, or less if the deadline is nearer.
@@ -93,14 +100,18 @@ class _Reader(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int | None:
         self._inner.settimeout(call.left(call.read_limit))
-        return self._raw.readinto(buffer)
+        count = self._raw.readinto(buffer)
+        call.received += count or 0
+        if call.received > call.receive_limit:
+            raise ConnectionAbortedError("more was received than the whole call may receive")
+        return count
 
     def close(self) -> None:
         self._raw.close()
         super().close()
 
 
-def _resolve(host: str, port: int) -> list[tuple[Any, ...]]:
+def look_up(host: str, port: int) -> list[tuple[Any, ...]]:
     """Return the addresses of a host, within the time that the call has.
 
     The C library's resolver cannot be interrupted, so that it runs in a thread of its own, which is left
@@ -129,9 +140,13 @@ def _resolve(host: str, port: int) -> list[tuple[Any, ...]]:
     return list(answer)
 
 
+def _numeric(address: str, port: int) -> tuple[Any, ...]:
+    return socket.getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)[0]
+
+
 def _connect(host: str, port: int, options: Any) -> socket.socket:
     until = time.monotonic() + call.left(call.connect_limit)
-    addresses = _resolve(host, port)
+    addresses = [_numeric(address, port) for address in call.addresses] or look_up(host, port)
     failure: OSError = OSError("the name has no address")
     for number, (family, kind, protocol, _, address) in enumerate(addresses):
         connection = socket.socket(family, kind, protocol)
@@ -181,11 +196,15 @@ class _TLSConnection(urllib3.connection.HTTPSConnection):
         self.sock = _Socket(self.sock)
 
 
-class _Pool(urllib3.connectionpool.HTTPConnectionPool):
+class Pool(urllib3.connectionpool.HTTPConnectionPool):
+    """Plain connections that keep to `call`."""
+
     ConnectionCls = _Connection
 
 
-class _TLSPool(urllib3.connectionpool.HTTPSConnectionPool):
+class TLSPool(urllib3.connectionpool.HTTPSConnectionPool):
+    """TLS connections that keep to `call`; name and certificate are of the host, whatever its address."""
+
     ConnectionCls = _TLSConnection
 
 
@@ -197,4 +216,4 @@ class Adapter(HTTPAdapter):
 
     def init_poolmanager(self, *arguments: Any, **settings: Any) -> None:
         super().init_poolmanager(*arguments, **settings)
-        self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _TLSPool}
+        self.poolmanager.pool_classes_by_scheme = {"http": Pool, "https": TLSPool}
