@@ -171,7 +171,7 @@ def test_catch_up(sample: ServiceUnderTest, scheduler: Any, catch_up: str, expec
 
 
 def test_a_gap_is_told_once(sample: ServiceUnderTest, scheduler: Any) -> None:
-    """Whoever watches learns that ticks were missed, how many, and what became of them; a tick in time tells nothing."""
+    """Whoever watches learns that ticks were missed, how many, and what became of them; a tick in time is no news."""
     ours = scheduler(scheduled("0 * * * *"))
     ours.tick(NOON)
     ours.tick(NOON + timedelta(hours=1, seconds=30))
