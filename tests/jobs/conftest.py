@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
 
 from shared.jobs.verdict import Verdict
+from shared.runtime.service import Service
 from shared.testing.service import ServiceUnderTest, Templates
 from tests.sample import jobs
 from tests.sample.service import service
@@ -34,6 +36,15 @@ def sample(_shared: ServiceUnderTest) -> Iterator[ServiceUnderTest]:
 def fresh_sample(service_app: Callable[..., ServiceUnderTest]) -> ServiceUnderTest:
     """The sample service over a database of its own, with the embedded broker; to be started by the test."""
     return service_app(service)
+
+
+Fresh = Callable[[Service], AbstractContextManager[str]]
+
+
+@pytest.fixture
+def fresh_database(_templates: Templates) -> Fresh:
+    """Make a new migrated database of a service, as a context manager that yields its URL."""
+    return _templates.fresh
 
 
 @pytest.fixture

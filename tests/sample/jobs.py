@@ -186,3 +186,14 @@ def patient(key: str, seconds: float) -> None:
     time.sleep(seconds)
     with completion():
         record(key)
+
+
+@actor(queue_name="leases", retry=(14, 1, 2))
+def climb(key: str) -> None:
+    """Fails each time, and notes when this run was due and when it began, by the clock of the database."""
+    with unit_of_work() as session:
+        row = session.execute(
+            text("SELECT run_at, started_at FROM jobs WHERE id = :id"), {"id": current_job().id}
+        ).one()
+        record(f"{key}|{current_job().attempt}|{row.run_at.isoformat()}|{row.started_at.isoformat()}")
+    raise Retry("not_yet")
