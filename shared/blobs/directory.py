@@ -55,6 +55,10 @@ class DirectoryStore:
             return False
         return True
 
+    def url_for(self, key: str, ttl: int, *, filename: str | None = None, media_type: str | None = None) -> str | None:
+        check_key(key)
+        return None  # a request reads the file itself
+
     def _path(self, key: str) -> Path:
         return self.root.joinpath(*check_key(key))
 

@@ -22,7 +22,10 @@ class NoSuchBlob(LookupError):
 
 
 class BlobStore(Protocol):
-    """Safe to share between threads and processes. Methods raise BadKey, and OSError when the store is away."""
+    """Safe to share between threads and processes. Methods raise BadKey, and OSError when the store is away.
+
+    A store on the network is a third party: in a request its methods raise RuleViolation, but for `url_for`.
+    """
 
     def put(self, key: str, content: Iterable[bytes]) -> int:
         """Store the content under the key, replacing what is there; return how many bytes it has.
@@ -35,6 +38,14 @@ class BlobStore(Protocol):
 
     def delete(self, key: str) -> bool:
         """Remove the file; return whether it was there."""
+
+    def url_for(self, key: str, ttl: int, *, filename: str | None = None, media_type: str | None = None) -> str | None:
+        """Return an address at which anybody may get the file for the next `ttl` seconds; None for a store without.
+
+        The address answers with the media type, and as an attachment of that name; the name is a plain one,
+        as the parts of keys. Asks nobody, not even whether the file is there, so that a request may ask for
+        it. Raises ValueError for a time that the store cannot grant.
+        """
 
 
 def check_key(key: str) -> list[str]:

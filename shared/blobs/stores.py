@@ -6,6 +6,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from shared.blobs.directory import DirectoryStore
+from shared.blobs.s3 import S3Store
 from shared.blobs.store import BlobStore
 
 __all__ = ["configure", "open_store", "store"]
@@ -14,10 +15,16 @@ _store: BlobStore | None = None
 
 
 def open_store(url: str) -> BlobStore:
-    """Return the store at a URL: `file:///var/lib/backroom/blobs`. Raises ValueError for any other kind."""
+    """Return the store at a URL; raises ValueError for any other kind.
+
+    `file:///var/lib/backroom/blobs` is a directory, `s3://bucket/prefix?endpoint=…&region=…` a part of a
+    bucket, both options being optional (see `shared.blobs.s3` for credentials).
+    """
     parts = urlsplit(url)
+    if parts.scheme == "s3":
+        return S3Store(url)
     if parts.scheme != "file" or parts.netloc not in ("", "localhost") or not parts.path.strip("/"):
-        raise ValueError("a blob store is a directory: file:///path/to/it")
+        raise ValueError("a blob store is a directory or a bucket: file:///path/to/it, s3://bucket/prefix")
     return DirectoryStore(Path(unquote(parts.path)))
 
 

@@ -43,7 +43,8 @@ class Settings(BaseSettings):
     )
     blob_url: str | None = Field(
         default=None,
-        description="Where files are kept; empty: below the data directory.",
+        description="Where files are kept, a directory or a bucket (s3://bucket/prefix?endpoint=…&region=…); "
+        "empty: below the data directory.",
         examples=["file:///var/lib/backroom/blobs"],
     )
     service: str | None = Field(default=None, description="Set by `backroom worker` for the processes that it starts.")
