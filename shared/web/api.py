@@ -90,6 +90,8 @@ class Operation:
     """Media type of a good answer."""
     headers: Mapping[str, str]
     """Headers that a good answer carries, with what they say."""
+    redirect: str
+    """What is at the `Location` of the 303 with which it may answer as well; "" when it never does."""
     request_headers: Mapping[str, str]
     """Headers that it understands beyond the usual ones, with what they say."""
     conditional: bool
@@ -162,6 +164,7 @@ class Api:
         answer: Any = None,
         answer_type: str = "application/json",
         headers: Mapping[str, str] | None = None,
+        redirect: str = "",
         request_headers: Mapping[str, str] | None = None,
         examples: Mapping[str, Any] | None = None,
         timed: bool = True,
@@ -172,8 +175,9 @@ class Api:
         `role`: who may (default: every role); `public`: no token is asked for. `idempotency`: what becomes
         of an `Idempotency-Key` (see shared.web.idempotency). `raises`: the problems of its own that it may
         answer with. `content_types`: what a `bytes` or `BinaryIO` body may come as (default: anything).
-        `answer`: the model of the body when the return annotation does not say it. `hidden`: not in the
-        OpenAPI document. Raises TypeError or ValueError for a declaration that cannot work.
+        `answer`: the model of the body when the return annotation does not say it. `redirect`: what is at the
+        `Location` of a 303, where it may answer with one instead. `hidden`: not in the OpenAPI document.
+        Raises TypeError or ValueError for a declaration that cannot work.
         """
 
         def declare(handler: Callable[..., Any]) -> Callable[..., Any]:
@@ -222,6 +226,7 @@ class Api:
                     answer=answer if answer is not None else returned,
                     answer_type=answer_type,
                     headers=dict(headers or {}),
+                    redirect=redirect,
                     request_headers=dict(request_headers or {}),
                     conditional=method == "GET" and answers,
                     examples=dict(examples or {}),

@@ -230,6 +230,11 @@ def _good_answers(operation: Operation, schemas: _Schemas) -> dict[str, Any]:
         text = operation.answer_type.startswith("text/")
         good["content"] = {operation.answer_type: {"schema": {"type": "string"}} if text else {}}
     answers = {str(operation.status): good}
+    if operation.redirect:
+        answers["303"] = {
+            "description": "See Other",
+            "headers": {name: _header(text) for name, text in {**_HEADERS, "Location": operation.redirect}.items()},
+        }
     if operation.conditional:
         answers["304"] = {"description": "Not Modified", "headers": {"ETag": _header(headers["ETag"])}}
     return answers

@@ -36,6 +36,7 @@ from shared.web.jobs_view import JobView
 __all__: list[str] = []
 
 MOST_LABELS: Final = 10_000
+_ADDRESS_SECONDS: Final = 300
 
 
 class LabelFileNotReady(Conflict):
@@ -139,20 +140,31 @@ def read_label(label_id: UUID, identity: Identity) -> Answer[LabelView]:
     "/v1/labels/<uuid:label_id>/file",
     raises=(NotFound, LabelFileNotReady, LabelFileGone),
     answer_type="*/*",  # PDF, PNG or ZPL, as it was bought
+    redirect="The file itself, for five minutes and without a token: where files are kept in a bucket.",
 )
 def read_label_file(label_id: UUID, identity: Identity) -> flask.Response:
-    """Read the label's file from our own store, for printing."""
+    """Read the label's file from our own store, for printing.
+
+    The file itself, or a 303 to where it is. That address bears its own signature: follow it without the
+    `Authorization` header, as browsers and most clients do on the way to another host.
+    """
     with unit_of_work() as session:
         label, order = find_label(session, label_id, identity)
     if label.file_deleted_at is not None:
         raise LabelFileGone()
     if label.file_key is None:
         raise LabelFileNotReady(headers={"Retry-After": "2"})
+    plain = "".join(char for char in order.number if (char.isascii() and char.isalnum()) or char in "-_")
+    name = f"label-{plain[:100]}.{label.label_file_type}"
+    store = blobs.store()
+    address = store.url_for(label.file_key, _ADDRESS_SECONDS, filename=name, media_type=label.file_media_type)
+    if address is not None:
+        # A bucket is a third party, which no request may read from; to sign an address asks nobody.
+        return flask.Response(status=303, headers={"Location": address, "Cache-Control": "no-store"})
     try:
-        content = blobs.store().get(label.file_key)
+        content = store.get(label.file_key)
     except blobs.NoSuchBlob:
         raise LabelFileGone("The file is not in the store any more.") from None
-    name = f"label-{''.join(char for char in order.number if char.isalnum() or char in '-_')}.{label.label_file_type}"
     return flask.Response(
         content,
         content_type=label.file_media_type,

@@ -26,6 +26,9 @@ def test_the_document_is_valid(bare: World) -> None:
     buy = document["paths"]["/v1/orders/{order_id}/labels"]["post"]
     assert set(buy["responses"]) >= {"202", "400", "401", "403", "404", "409", "422"}
     assert buy["x-roles"] == ["owner", "manager", "fulfillment"]
+    file = document["paths"]["/v1/labels/{label_id}/file"]["get"]
+    assert set(file["responses"]) >= {"200", "303", "404", "409", "410"}
+    assert "Location" in file["responses"]["303"]["headers"]
 
 
 @pytest.fixture

@@ -6,9 +6,11 @@ import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
+from shared import blobs
 from shared.context import SYSTEM, use
 from shared.db import unit_of_work
 from shared.jobs import operations
@@ -341,4 +343,25 @@ def test_the_file_is_copied_and_its_failure_harms_nothing(world: World) -> None:
     assert file.status_code == 200
     assert file.data.startswith(b"^XA")
     assert file.headers["Content-Type"] == "application/zpl"
+    assert world.client(tenant="somebody-else").get(f"{path}/file").status_code == 404
+
+
+def test_a_file_in_a_bucket_is_read_from_there(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The request signs an address and calls nobody: at that endpoint nobody would answer."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-a-secret")
+    path = f"/v1/labels/{world.bought(world.order())['id']}"
+    world.wait(lambda: world.get(path)["file_ready"])
+    bucket = blobs.open_store("s3://files/here?endpoint=http://127.0.0.1:9")
+    monkeypatch.setattr("shared.blobs.stores._store", bucket)
+    answer = world.client("fulfillment").get(f"{path}/file")
+    assert answer.status_code == 303
+    assert answer.data == b""
+    address = urlsplit(answer.headers["Location"])
+    assert (address.netloc, address.path.startswith("/files/here/shipping/")) == ("127.0.0.1:9", True)
+    asked = dict(parse_qsl(address.query))
+    assert asked["X-Amz-Expires"] == "300"
+    assert asked["response-content-type"] == "application/pdf"
+    assert asked["response-content-disposition"].startswith('attachment; filename="label-')
+    assert answer.headers["Cache-Control"] == "no-store"
     assert world.client(tenant="somebody-else").get(f"{path}/file").status_code == 404
