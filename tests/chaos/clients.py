@@ -11,7 +11,7 @@ import threading
 import time
 import uuid
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +55,8 @@ class Books:
         self.unanswered: list[str] = []
         self.repeats: Counter[str] = Counter()
         self.requests = 0
+        self.closed = threading.Event()
+        """Set when a run is broken off: clients then give up at once."""
 
     def order(self, order_id: str, number: str, tenant: str) -> None:
         with self._lock:
@@ -118,10 +120,9 @@ class Caller:
                     return None
                 why = str(answer.status_code)
             self._books.repeated(why)
-            if time.monotonic() > deadline:
+            if time.monotonic() > deadline or self._books.closed.wait(pause):
                 self._books.give_up(f"{method} {path}: {why}")
                 return None
-            time.sleep(pause)
             pause = min(pause * 1.5, 1.0)
 
     def get(self, path: str) -> Any:
@@ -185,20 +186,26 @@ def load(
                 buy(made[0], tenant, _key(chance))
 
     with ThreadPoolExecutor(threads) as clients, ThreadPoolExecutor(threads * 2) as twins:
-        running = []
-        number, chance = 0, random.Random(f"{seed}/bulk")
-        while number < orders:
-            count = 1
-            if target.bulk and chance.random() < 0.03:
-                count = min(chance.randint(3, 12), orders - number)
-            pace.wait_for_turn(number)
-            running.append(clients.submit(one, number, count))
-            number += count
-            # No more than what the clients can work at: the pace is theirs too.
-            while sum(not each.done() for each in running[-threads * 2 :]) >= threads * 2:
-                time.sleep(0.01)
-        for each in running:
-            each.result()
+        try:
+            running: list[Future[None]] = []
+            number, chance = 0, random.Random(f"{seed}/bulk")
+            while number < orders:
+                count = 1
+                if target.bulk and chance.random() < 0.03:
+                    count = min(chance.randint(3, 12), orders - number)
+                pace.wait_for_turn(number)
+                running.append(clients.submit(one, number, count))
+                number += count
+                # No more than what the clients can work at: the pace is theirs too.
+                while sum(not each.done() for each in running[-threads * 2 :]) >= threads * 2:
+                    time.sleep(0.01)
+            for each in running:
+                each.result()
+        except BaseException:
+            # Broken off: nobody waits for answers, nor for faults, that do not matter any more.
+            books.closed.set()
+            pace.free()
+            raise
 
 
 def _retryable(answer: requests.Response) -> bool:

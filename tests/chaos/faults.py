@@ -108,12 +108,15 @@ class Injector:
         self._world, self._faults, self._pace = world, faults, pace
         self._suspended, self._gap = suspended, gap
         self._later: list[threading.Thread] = []
+        self.stopped = threading.Event()
 
     def run(self, say: Callable[[str], None]) -> None:
         """Go through the schedule; returns when everything that was stopped has been started again."""
         try:
             for number, fault in enumerate(self._faults):
                 self._pace.wait_for_work(number)
+                if self.stopped.is_set():
+                    break
                 self._pace.struck()
                 began = time.monotonic()
                 struck = self._strike(fault)

@@ -97,16 +97,20 @@ def run(target: Target, plan: Plan, *, quiet: bool = False) -> Outcome:
 
         thread = threading.Thread(target=inject, name="faults")
         thread.start()
-        load(
-            world,
-            target,
-            books,
-            orders=plan.orders,
-            tenants=tenants,
-            seed=plan.seed,
-            threads=plan.clients,
-            pace=pace,
-        )
+        try:
+            load(
+                world,
+                target,
+                books,
+                orders=plan.orders,
+                tenants=tenants,
+                seed=plan.seed,
+                threads=plan.clients,
+                pace=pace,
+            )
+        except BaseException:
+            injector.stopped.set()
+            raise
         phases["load"] = time.monotonic() - began - sum(phases.values())
         thread.join()
         if failures:

@@ -41,7 +41,7 @@ class Pace:
             self._changed.notify_all()
 
     def free(self) -> None:
-        """No more faults will come: whoever waits for one goes on."""
+        """One side is at its end: whoever waits for it goes on."""
         with self._changed:
-            self._struck = self._faults + 1
+            self._struck, self._started = self._faults + 1, self._orders + 1
             self._changed.notify_all()

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tests.chaos.clients import Caller
     from tests.chaos.world import World
 
-__all__ = ["AUDIT", "BackroomTarget", "JobRecord", "Purchase", "Target"]
+__all__ = ["AUDIT", "Answered", "BackroomTarget", "JobRecord", "Purchase", "Target"]
 
 AUDIT = "chaos.audit"
 """A queue outside of the system that is bound to all events."""
