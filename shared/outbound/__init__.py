@@ -3,7 +3,8 @@
 `Client` sends a request and says, in the words of `errors`, what to do when it went wrong; `effects`
 keeps what must not happen twice from happening twice; `circuit` and `limits` hold jobs back, over all
 processes, while a provider is down or asks us to slow down; `guard` keeps the Rule at run time: no
-request and no transactional job calls out; `vault` seals what lets us in.
+request and no transactional job calls out; `vault` seals what lets us in. `fetch` gets what the URL of a
+stranger leads to, and nothing that the internet cannot reach.
 """
 
 from shared.outbound.errors import (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ from shared.blobs import BadKey, NoSuchBlob, open_store
 from shared.blobs.s3 import S3Store
 from shared.context import use
 from shared.outbound.guard import RuleViolation
+from tests.outbound.raw_server import Server
 
 KEY = "imports/acme/uploads/catalog.csv"
 PART = 8 << 20
@@ -124,6 +126,21 @@ def test_a_store_that_is_away_is_an_oserror(store: S3Store, s3_endpoint: str) ->
         for call in (lambda: away.put(KEY, [b"x"]), lambda: away.get(KEY)):  # noqa: B023 - called at once
             with pytest.raises(OSError, match="blob store"):
                 call()
+
+
+def test_an_answer_that_breaks_off_is_an_oserror(s3_url: str) -> None:
+    def half(connection: socket.socket, _: bytes) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
+        connection.shutdown(socket.SHUT_RDWR)
+
+    server = Server()
+    server.handler = half
+    try:
+        chunks = open_store(f"s3://files?endpoint={server.url}").get(KEY)
+        with pytest.raises(OSError, match="blob store"):
+            list(chunks)
+    finally:
+        server.close()
 
 
 def test_a_forked_child_shares_no_connection(store: S3Store) -> None:
