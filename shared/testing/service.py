@@ -261,10 +261,11 @@ class ServiceUnderTest:
         self._stop = threading.Event()
 
     @contextmanager
-    def worker_process(self, **settings: Any) -> Iterator[WorkerProcess]:
+    def worker_process(self, *, ready: bool = True, **settings: Any) -> Iterator[WorkerProcess]:
         """A worker command of this service in processes of its own, as in production; stopped at the end.
 
-        It is ready when the block begins. Settings are those of `BACKROOM_…` in lower case.
+        It is ready when the block begins, unless that is not asked for. Settings are those of `BACKROOM_…` in
+        lower case.
         """
         if self.broker_url is None:
             raise RuntimeError("a worker of its own needs RabbitMQ: service_app(service, transport='rabbitmq')")
@@ -278,13 +279,14 @@ class ServiceUnderTest:
         running = WorkerProcess(master, self)
         self._processes += 1
         try:
-            wait_until(
-                lambda: (self._registered() > before and running.workers) or master.poll() is not None,
-                90,
-                "the worker process to register itself",
-            )
-            if master.poll() is not None:
-                raise RuntimeError(f"the worker process ended at once, with {master.returncode}")
+            if ready:
+                wait_until(
+                    lambda: (self._registered() > before and running.workers) or master.poll() is not None,
+                    90,
+                    "the worker process to register itself",
+                )
+                if master.poll() is not None:
+                    raise RuntimeError(f"the worker process ended at once, with {master.returncode}")
             yield running
         finally:
             _signal_all(running, signal.SIGCONT)

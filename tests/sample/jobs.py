@@ -77,7 +77,7 @@ def snooze_once(key: str) -> None:
         raise Snooze("later", delay=0.3)
 
 
-@actor(queue_name="work", transactional=True, retry=(0.1, 0.1, 0.1))
+@actor(queue_name="work", transactional=True, retry=(0.1,))
 def kill_worker(key: str) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -126,7 +126,7 @@ def after_script_here(verdict: Verdict, key: str) -> None:
     HOOKS.get(key, lambda _: None)(verdict)
 
 
-@actor(queue_name="leases", retry=(0.1, 0.1, 0.1))
+@actor(queue_name="leases", retry=(0.1,))
 def kill_worker_leased(key: str) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -188,7 +188,7 @@ def patient(key: str, seconds: float) -> None:
         record(key)
 
 
-@actor(queue_name="leases", retry=(14, 1, 2))
+@actor(queue_name="leases", retry=(12, 1, 1))
 def climb(key: str) -> None:
     """Fails each time, and notes when this run was due and when it began, by the clock of the database."""
     with unit_of_work() as session:
