@@ -16,14 +16,15 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from tests.benchmarks.bench import ROOT
-
 __all__ = ["Load", "Request", "load", "request"]
 
-_GIVE_UP = 90.0
+_ROOT = Path(__file__).resolve().parents[2]
+
+_GIVE_UP = 30.0
 """Seconds without any answer after which the rest counts as unanswered."""
 
 
@@ -85,7 +86,7 @@ def load(
         [sys.executable, "-m", "tests.benchmarks.load"],
         input=json.dumps(work).encode(),
         stdout=subprocess.PIPE,
-        cwd=ROOT,
+        cwd=_ROOT,
         check=True,
     )
     return Load(**json.loads(done.stdout))
@@ -168,7 +169,8 @@ class _Generator:
         status = _status(connection.received)
         if data and status is None:
             return False
-        if connection.label:
+        was_busy = bool(connection.label)
+        if was_busy:
             self.busy -= 1
             if status is None:
                 self._count(connection.label, "cut off")
@@ -180,7 +182,7 @@ class _Generator:
             self.selector.unregister(connection.socket)
             connection.socket.close()
             connection.socket = None
-        return True
+        return was_busy
 
     def _count(self, label: str, status: str) -> None:
         counts = self.statuses.setdefault(label, {})

@@ -43,17 +43,9 @@ def main(long: bool) -> Result:
     few, many, picks = (1_000, 1_000_000, 25) if long else (200, 5_000, 3)
     result = Result("Picking what to hand out")
     scans: set[str] = set()
-    for tenants in (min(1_000, few), 1):
-        base: tuple[float, float] | None = None
-        for rows, due in ((few, few), (many, many), (many, few)):
-            with place() as here:
-                found = _picks(here, rows, due, tenants, picks)
-                if due == many:
-                    scans |= _scans(here)
-            what = f"{rows:,} rows of {tenants:,} tenant{'s' if tenants > 1 else ''}, {due:,} of them due"
-            for name, median, before in zip(("one pick", "next due job"), found, base or found, strict=True):
-                result.add(f"{name}, {what}", f"{ms(median)}{f', {median / before:.1f}x' if base else ''}")
-            base = base or found
+    with place() as here:
+        for tenants in (min(1_000, few), 1):
+            scans |= _compare(here, few, many, tenants, picks, result)
     result.add(
         f"statements that read the whole table, {many:,} rows",
         ", ".join(sorted(scans)) or "none",
@@ -63,9 +55,25 @@ def main(long: bool) -> Result:
     return result
 
 
+def _compare(here: Place, few: int, many: int, tenants: int, picks: int, result: Result) -> set[str]:
+    """Add the figures for so many tenants to the result; return the names of statements that read the whole table."""
+    scans: set[str] = set()
+    base: tuple[float, float] | None = None
+    for rows, due in ((few, few), (many, many), (many, few)):
+        found = _picks(here, rows, due, tenants, picks)
+        if due == many:
+            scans |= _scans(here)
+        what = f"{rows:,} rows of {tenants:,} tenant{'s' if tenants > 1 else ''}, {due:,} of them due"
+        for name, median, before in zip(("one pick", "next due job"), found, base or found, strict=True):
+            result.add(f"{name}, {what}", f"{ms(median)}{f', {median / before:.1f}x' if base else ''}")
+        base = base or found
+    return scans
+
+
 def _picks(here: Place, rows: int, due: int, tenants: int, picks: int) -> tuple[float, float]:
     """Return the median times of a pick, and of looking for the next due job."""
     with psycopg.connect(here.database_url, autocommit=True) as owner:
+        owner.execute("TRUNCATE jobs CASCADE")
         owner.execute(_FILL, {"rows": rows, "due": due, "tenants": tenants})
         owner.execute("VACUUM ANALYZE jobs")
     times: tuple[list[float], list[float]] = ([], [])
