@@ -56,10 +56,12 @@ class Claim:
     cancel_requested_at: datetime | None
     parent_id: uuid.UUID | None
     once_key: str | None
+    worker_id: int | None
+    """Under which id the claim was committed; None while it is but a lock."""
 
 
 _LOCK = f"""
-SELECT {_FIELDS} FROM jobs WHERE id = ANY(%s) AND state = 'queued' FOR UPDATE SKIP LOCKED
+SELECT {_FIELDS}, NULL::bigint FROM jobs WHERE id = ANY(%s) AND state = 'queued' FOR UPDATE SKIP LOCKED
 """  # noqa: S608
 
 # A claim whose commit was cut off may stand all the same: then the job is running, and it is ours already.
@@ -69,7 +71,7 @@ UPDATE jobs SET state = 'running', worker_id = %(worker)s, runs = runs + (state 
 FROM unnest(%(ids)s::uuid[], %(dispatches)s::int[]) AS message(job_id, number)
 WHERE jobs.id = message.job_id AND jobs.dispatch = message.number
   AND (jobs.state = 'queued' OR (jobs.state = 'running' AND jobs.worker_id = %(worker)s))
-RETURNING {_FIELDS}
+RETURNING {_FIELDS}, worker_id
 """  # noqa: S608
 
 

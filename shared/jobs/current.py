@@ -34,7 +34,8 @@ SLICE = 120.0
 
 _PROGRESS = """
 UPDATE jobs SET progress = %s::jsonb, checkpoint = coalesce(%s::jsonb, checkpoint), updated_at = clock_timestamp()
-WHERE id = %s AND dispatch = %s AND state IN ('queued', 'running') RETURNING cancel_requested_at
+WHERE id = %s AND dispatch = %s AND (state = 'queued' OR (state = 'running' AND worker_id = %s))
+RETURNING cancel_requested_at
 """
 
 
@@ -106,6 +107,7 @@ class CurrentJob:
                         None if checkpoint is None else json.dumps(checkpoint),
                         self.id,
                         self.dispatch,
+                        self.worker_id,
                     ),
                 ).first()
             if row is None:
@@ -142,7 +144,7 @@ class CurrentJob:
         if self.completed:
             return
         with _within_its_wall(session.connection(), self.tenant_id) as connection:
-            ours = still_ours(connection, self.id, self.dispatch)
+            ours = still_ours(connection, self.id, self.dispatch, self.worker_id)
         if not ours:
             raise Superseded(f"job {self.id} was taken over")
 

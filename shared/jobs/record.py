@@ -1,7 +1,9 @@
 """Writing down what became of a run: the job's new state, its attempt, and what follows from it.
 
 Every statement is fenced: it touches the job only under the dispatch number of the run's claim and only
-while the job is in the hands of a worker, so a run that was taken over changes nothing.
+while the job is in the hands of this worker, so a run that was taken over changes nothing. The number alone
+would not do: marks of what is handed out do not wait for the disk, and a crash of the database may undo one
+whose run goes on; the number is then given out once more, but to another worker.
 """
 
 from __future__ import annotations
@@ -47,7 +49,8 @@ WITH run AS (
                     runs = runs + (state = 'queued')::int, waiting_for = NULL, started_at = run.started_at,
                     finished_at = clock_timestamp(), updated_at = clock_timestamp()
     FROM run
-    WHERE jobs.id = run.id AND jobs.dispatch = run.dispatch AND jobs.state IN ('queued', 'running')
+    WHERE jobs.id = run.id AND jobs.dispatch = run.dispatch
+      AND (jobs.state = 'queued' OR (jobs.state = 'running' AND jobs.worker_id = %s))
     RETURNING jobs.id, jobs.runs, jobs.tenant_id
 )
 INSERT INTO job_attempts (job_id, number, dispatch, tenant_id, worker_id, started_at, ended_at, outcome, code, trace_id)
@@ -72,7 +75,8 @@ UPDATE jobs SET
     started_at = coalesce(%(started_at)s, started_at),
     finished_at = CASE WHEN %(final)s THEN clock_timestamp() END,
     updated_at = clock_timestamp()
-WHERE id = %(id)s AND dispatch = %(dispatch)s AND state IN ('queued', 'running')
+WHERE id = %(id)s AND dispatch = %(dispatch)s
+  AND (state = 'queued' OR (state = 'running' AND worker_id = %(worker)s))
 RETURNING runs, tenant_id
 """
 
@@ -82,7 +86,9 @@ INSERT INTO job_attempts (job_id, number, dispatch, tenant_id, worker_id, starte
 VALUES (%s, %s, %s, %s, %s, coalesce(%s, clock_timestamp()), clock_timestamp(), %s, %s, %s, %s, %s)
 """
 
-_OURS = "SELECT 1 FROM jobs WHERE id = %s AND dispatch = %s AND state = 'running' FOR SHARE"
+_OURS = """
+SELECT 1 FROM jobs WHERE id = %s AND dispatch = %s AND state = 'running' AND worker_id = %s FOR SHARE
+"""
 
 
 def done(connection: Connection, runs: Sequence[Finished]) -> set[uuid.UUID]:
@@ -91,7 +97,7 @@ def done(connection: Connection, runs: Sequence[Finished]) -> set[uuid.UUID]:
         run = runs[0]
         parameters: tuple[Any, ...] = (
             run.job_id, run.dispatch, run.started_at, run.ended_at, run.outcome, run.code, _json(run.result),
-            run.trace_id, run.worker_id,
+            run.trace_id, run.worker_id, run.worker_id,
         )  # fmt: skip
         return {row[0] for row in connection.exec_driver_sql(_DONE_ONE, parameters)}
     rows = connection.exec_driver_sql(
@@ -105,7 +111,7 @@ def done(connection: Connection, runs: Sequence[Finished]) -> set[uuid.UUID]:
             [run.code for run in runs],
             [_json(run.result) for run in runs],
             [run.trace_id for run in runs],
-            runs[0].worker_id if runs else None,
+            *[runs[0].worker_id if runs else None] * 2,
         ),
     )
     return {row[0] for row in rows}
@@ -134,6 +140,7 @@ def conclude(
         {
             "id": job_id,
             "dispatch": dispatch,
+            "worker": worker_id,
             "state": verdict.state,
             "outcome": verdict.outcome,
             "waiting_for": verdict.waiting_for,
@@ -169,6 +176,6 @@ def conclude(
     return int(row.runs)
 
 
-def still_ours(connection: Connection, job_id: uuid.UUID, dispatch: int) -> bool:
+def still_ours(connection: Connection, job_id: uuid.UUID, dispatch: int, worker_id: int) -> bool:
     """Whether the running job is still in the hands of this run; holds on to it until the transaction ends."""
-    return connection.exec_driver_sql(_OURS, (job_id, dispatch)).first() is not None
+    return connection.exec_driver_sql(_OURS, (job_id, dispatch, worker_id)).first() is not None

@@ -208,7 +208,7 @@ class Runner:
         return Finished(
             claim.id,
             claim.dispatch,
-            self.liveness.worker_id,
+            job.worker_id,
             started,
             datetime.now(UTC),
             result,
@@ -318,7 +318,7 @@ class Runner:
                         run = Finished(
                             claim.id,
                             claim.dispatch,
-                            self.liveness.worker_id,
+                            job.worker_id,
                             started,
                             datetime.now(UTC),
                             result,
@@ -367,7 +367,7 @@ class Runner:
         while True:
             try:
                 ours = self.conclusions.conclude(
-                    declared, claim, verdict, worker_id=self.liveness.worker_id, started_at=started
+                    declared, claim, verdict, worker_id=self._worker(claim), started_at=started
                 )
                 break
             except (DataError, IntegrityError):
@@ -387,6 +387,9 @@ class Runner:
         retry = [delay * self.conclusions.retry_scale for delay in declared.job.retry]
         return judge(error, failures=claim.failures, retry=retry)
 
+    def _worker(self, claim: Claim) -> int:
+        return self.liveness.worker_id if claim.worker_id is None else claim.worker_id
+
     def _job(self, declared: Actor[Any, Any], claim: Claim, *, leased: bool, attempt: int | None = None) -> CurrentJob:
         return CurrentJob(
             job_id=claim.id,
@@ -396,7 +399,7 @@ class Runner:
             retries_left=max(0, len(declared.job.retry) - claim.failures),
             checkpoint=claim.checkpoint,
             progress=claim.progress,
-            worker_id=self.liveness.worker_id,
+            worker_id=self._worker(claim),
             leased=leased,
             must_stop=self.stopping.is_set,
             parent_id=claim.parent_id,

@@ -331,3 +331,29 @@ def test_jobs_that_died_together_run_apart(sample: ServiceUnderTest, relays: psy
 
     times = sorted(sample.job(job_id).run_at for job_id in ids)
     assert [round((later - times[0]).total_seconds()) for later in times] == [0, 3, 6]
+
+
+def test_a_number_that_was_given_out_twice_lets_one_worker_write(sample: ServiceUnderTest, script: Script) -> None:
+    """Given a crash of the database that undid a dispatch whose run goes on, only the worker of the row may write."""
+    tries: list[str] = []
+
+    def run() -> None:
+        # What the next dispatch, of the same number, looks like once another worker has claimed it.
+        sample.outside(lambda: sample.execute("UPDATE jobs SET worker_id = 7"))
+        for write in (jobs.record, complete, progress):
+            try:
+                write("twice")
+            except Exception as error:
+                tries.append(type(error).__name__)
+
+    def complete(key: str) -> None:
+        with jobs.completion():
+            jobs.record(key)
+
+    def progress(key: str) -> None:
+        jobs.current_job().progress(1, message=key)
+
+    job = sample.run_job(jobs.scripted, key=script(run))
+
+    assert tries == ["Superseded"] * 3
+    assert (job.state, job.worker_id, effects(sample)) == ("running", 7, [])

@@ -61,7 +61,7 @@ def claim(sample: ServiceUnderTest, job_id: uuid.UUID) -> None:
 def complete(sample: ServiceUnderTest, job_id: uuid.UUID) -> None:
     job = sample.job(job_id)
     with sample.database.system.begin() as connection:
-        done(connection, [Finished(job_id, job.dispatch, 1, job.run_at, job.run_at)])
+        done(connection, [Finished(job_id, job.dispatch, job.worker_id or 1, job.run_at, job.run_at)])
 
 
 def conclude(error: Callable[[], BaseException]) -> Callable[[ServiceUnderTest, uuid.UUID], None]:
@@ -69,7 +69,7 @@ def conclude(error: Callable[[], BaseException]) -> Callable[[ServiceUnderTest, 
         job = sample.job(job_id)
         actor = sample.app.actors[job.actor]
         verdict = sample.app.runner._judge(actor, job, error())
-        sample.app.conclusions.conclude(actor, job, verdict, worker_id=1, started_at=job.run_at)
+        sample.app.conclusions.conclude(actor, job, verdict, worker_id=job.worker_id, started_at=job.run_at)
 
     return concluded
 
