@@ -202,7 +202,8 @@ def _status(received: bytearray) -> str | None:
     if start >= 0:
         length = int(head[start + 17 :].split(b"\r\n", 1)[0])
         return status if len(received) >= end + 4 + length else None
-    return status if received.endswith(b"0\r\n\r\n") else None
+    # In chunks, of which the last is empty; counted from the end of the line before it.
+    return status if received[end + 2 :].endswith(b"\r\n0\r\n\r\n") else None
 
 
 if __name__ == "__main__":
