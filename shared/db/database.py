@@ -48,6 +48,11 @@ _KEEPALIVE = {
     "connect_timeout": 5,
 }
 
+# The same for the server, which would keep the locks of a vanished process for hours.
+_SERVERS_KEEPALIVE = (
+    "-c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3 -c tcp_user_timeout=10000"
+)
+
 
 class Database:
     """One service's database.
@@ -114,7 +119,7 @@ class Database:
             autocommit=autocommit,
             **{
                 **_KEEPALIVE,
-                "options": f"-c role={role} -c TimeZone=UTC",
+                "options": f"-c role={role} -c TimeZone=UTC {_SERVERS_KEEPALIVE}",
                 **parameters,
             },
         )

@@ -37,10 +37,17 @@ def item(name: str, tenant_id: str | None, priority: int = 5) -> Item:
 def take(turns: Turns, threads: int) -> list[str]:
     """Let so many threads take an item each and keep at it; return what they took, in order."""
     taken: list[str] = []
+
+    def work(begun: threading.Event) -> None:
+        taken.append(turns.get(timeout=1).message.name)
+        begun.set()
+        # It stays at work: a thread that ended would leave its number to the next, which then seems to be done.
+        threading.Event().wait()
+
     for _ in range(threads):
-        thread = threading.Thread(target=lambda: taken.append(turns.get(timeout=1).message.name))
-        thread.start()
-        thread.join()
+        begun = threading.Event()
+        threading.Thread(target=work, args=(begun,), daemon=True).start()
+        assert begun.wait(10)
     return taken
 
 
