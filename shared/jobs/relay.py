@@ -149,6 +149,7 @@ class Relay:
         self._on_their_way: deque[Pending] = deque()
         self._pace: dict[str, deque[tuple[float, int]]] = defaultdict(deque)
         self._lately: dict[str, _Account] = defaultdict(_Account)
+        self._prepared = False
         self._next_recovery = 0.0
         self._next_lost = 0.0
 
@@ -164,6 +165,8 @@ class Relay:
                         metrics.relay_failed("database")
                         log.warning("the relay lost the database", error=str(error)[:200])
                     except PublishFailed as error:
+                        # RabbitMQ may have lost its queues, too.
+                        self._prepared = False
                         metrics.relay_failed("broker")
                         log.warning("the relay lost the broker", error=str(error)[:200])
                     except Exception:
@@ -177,6 +180,10 @@ class Relay:
 
     def _lead(self, stop: threading.Event) -> None:
         with self.database.connect(role=SYSTEM_ROLE) as leadership:
+            # Standing by it is ready to publish, so that a change of leaders costs no time.
+            if not self._prepared:
+                self.transport.prepare([*self.queues, EVENTS_QUEUE], self.event_types)
+                self._prepared = True
             while not self._try_lock(leadership):
                 self.beat()
                 if stop.wait(0.2):
@@ -184,7 +191,6 @@ class Relay:
             metrics.relay_leads(True)
             leadership.execute(f"LISTEN {RELAY}".encode())
             self._on_their_way.clear()
-            self.transport.prepare([*self.queues, EVENTS_QUEUE], self.event_types)
             with self.database.connect(role=SYSTEM_ROLE, prepare_threshold=2) as connection:
                 # Marks of what is handed out need not wait for the disk: one that a crash undoes is made again.
                 connection.execute("SET synchronous_commit = off")
