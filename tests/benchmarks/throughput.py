@@ -23,7 +23,7 @@ _RATE = "SELECT count(*), extract(epoch FROM max(at) - min(at))::float8 FROM don
 
 
 def main(long: bool) -> Result:
-    count, turns = (4_000, 3) if long else (250, 1)
+    count, turns = (2_500, 5) if long else (250, 1)
     rates: dict[str, list[float]] = {"plain": [], "transactional": [], "leased": []}
     with place(threads=16) as here:
         for _ in range(turns):
