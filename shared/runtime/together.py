@@ -63,6 +63,7 @@ def watch(stopping: Callable[[], bool]) -> None:
 
 def _watch(command: int, path: str, stopping: Callable[[], bool]) -> None:
     pause = threading.Event()
+    parent = os.getppid()
     waited = 0.0
     seen = False
     with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
@@ -77,7 +78,8 @@ def _watch(command: int, path: str, stopping: Callable[[], bool]) -> None:
                     with contextlib.suppress(OSError):
                         os.unlink(path)
                     log.critical("the relay of this command is gone; the command ends, to be started again")
-                    os.kill(command, signal.SIGTERM)
+                    # The command may have died with the relay, and its number be somebody else's by now.
+                    os.kill(command if os.getppid() == parent else os.getpid(), signal.SIGTERM)
                 return
             pause.wait(_EVERY)
 
