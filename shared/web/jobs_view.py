@@ -12,6 +12,7 @@ from typing import Any
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy import Row
 
 from shared.jobs.failures import FailureText, explain
 from shared.jobs.models import FINAL, Attempt, Job
@@ -83,8 +84,8 @@ class AttemptView(BaseModel):
     trace_id: str | None = None
 
 
-def job_view(job: Job, explain_failure: Explain | None = None) -> JobView:
-    """Return what clients see of the job."""
+def job_view(job: Job | Row[Any], explain_failure: Explain | None = None) -> JobView:
+    """Return what clients see of the job, given as such or as a row with what is shown of it."""
     final = job.state in FINAL
     failure = _failure(job.failure, explain_failure)
     path = f"/v1/jobs/{job.id}"
