@@ -2,7 +2,8 @@
 
 The API runs under gunicorn, a worker with its relay beside it, and a sandbox stands in for Shippo. Every endpoint is
 called in both states, by two connections with a breath between their requests, in turns. Before each turn what
-earlier ones left waiting is cancelled. The bar is on every endpoint's own p99, hanging against healthy.
+earlier ones left waiting is cancelled. The bar is on every endpoint's own p99, hanging against healthy; what counts is
+the worst of them.
 
 While the carrier is healthy the worker does all the work that the requests ask for, on the same cores, which makes
 healthy the harder state for the API. So all requests together are also compared with a third one, in which every queue
@@ -22,7 +23,7 @@ import requests
 from services.shipping.service import service
 from shared.sandbox import Sandbox
 from shared.testing.server import answers, free_port
-from tests.benchmarks.bench import Place, Result, ms, percentile, place, process, wait, worker
+from tests.benchmarks.bench import Place, Result, Row, ms, percentile, place, process, wait, worker
 from tests.benchmarks.load import Request, load, request
 
 _THREADS = 8
@@ -91,7 +92,17 @@ def _judge(times: dict[str, dict[str, list[float]]], stuck: int) -> Result:
     ratios = {label: p99["hanging"][label] / p99["healthy"][label] for label in p99["healthy"]}
     for label in sorted(ratios, key=lambda label: label.split()[::-1]):
         figure = f"{ratios[label]:.2f}x ({ms(p99['healthy'][label])} → {ms(p99['hanging'][label])})"
-        result.add(f"`{label}`, p99 healthy → hanging", figure, "at most 2x", ratios[label] <= 2)
+        result.add(f"`{label}`, p99 healthy → hanging", figure)
+    worst = max(ratios, key=lambda label: ratios[label])
+    result.rows.insert(
+        0,
+        Row(
+            f"the worst of {len(ratios)} endpoints, p99 healthy → hanging",
+            f"{ratios[worst]:.2f}x (`{worst}`)",
+            "at most 2x",
+            ratios[worst] <= 2,
+        ),
+    )
     pooled = {state: [one for found in of.values() for one in found] for state, of in times.items()}
     of_all = {state: percentile(found, 99) for state, found in pooled.items()}
     for before in ("healthy", "paused"):
