@@ -77,4 +77,10 @@ def _arrive(send: Callable[[str], float], prefix: str, seconds: float) -> dict[s
 
 
 def _idle(here: Place, count: int) -> None:
-    wait(lambda: here.query("SELECT count(*) FROM done")[0][0] == count, 60)
+    """Wait until each of so many jobs has had its effect. Raises RuntimeError that says what is missing or doubled."""
+    try:
+        wait(lambda: here.query("SELECT count(*) FROM done")[0][0] == count, 60)
+    except TimeoutError:
+        found = here.query("SELECT split_part(key, '-', 1), count(*), count(DISTINCT key) FROM done GROUP BY 1")
+        states = here.query("SELECT actor, state, waiting_for, count(*) FROM jobs GROUP BY 1, 2, 3")
+        raise RuntimeError(f"{count} effects were due; effects: {found}; jobs: {states}") from None
