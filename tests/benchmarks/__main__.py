@@ -8,6 +8,7 @@ import importlib
 import importlib.util
 import inspect
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -71,6 +72,7 @@ def main() -> int:
     console.print(machine)
     for name in given.names or NAMES:
         began = time.monotonic()
+        load = os.getloadavg()[0]
         try:
             result = run(name, long=not given.short)
         except RuntimeError as error:
@@ -78,7 +80,7 @@ def main() -> int:
             failed.append(name)
             continue
         show(console, name, result, time.monotonic() - began)
-        sections[name] = report.section(name, result, text_of(name), machine)
+        sections[name] = report.section(name, result, text_of(name), f"{machine}, load {load:.1f} before it began")
         if not given.short:
             # After each, so that what was measured stands even if the next one is cut off.
             report.write(sections, NAMES)

@@ -6,7 +6,8 @@ relay beside it. The three kinds take turns; the ratio is the median of those of
 
 *Transactional* jobs do their effect in our own database only: claim, effect and completion are one commit, and up to
 25 of them share it. *Leased* jobs may call third parties: their claim is committed before they run, so that a crash
-is noticed, counted and taken over, and their completion is fenced. Plain Dramatiq keeps no record of any of this.
+is noticed, counted and taken over, and their completion is fenced. Plain Dramatiq keeps no record of any of this:
+a leased job is four writes to its row and one row for its run, where a plain one is a message.
 """
 
 from __future__ import annotations
