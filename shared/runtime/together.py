@@ -47,6 +47,9 @@ def hold() -> Iterator[None]:
     path = known.partition(":")[2]
     with open(path, "ab") as file:
         fcntl.lockf(file, fcntl.LOCK_EX)
+        # That it has begun is seen even if it dies before anybody looked.
+        file.write(b"begun\n")
+        file.flush()
         yield
         with contextlib.suppress(OSError):
             os.unlink(path)
@@ -69,7 +72,7 @@ def _watch(command: int, path: str, stopping: Callable[[], bool]) -> None:
     with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
         while not stopping():
             alive = _is_held(file.fileno())
-            seen = seen or alive
+            seen = seen or alive or os.fstat(file.fileno()).st_size > 0
             waited += _EVERY
             if not alive and (seen or waited > _LATE):
                 # It may have been told to stop a moment before we are: then this is no news.
