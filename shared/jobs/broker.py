@@ -57,13 +57,14 @@ class JobBroker(Broker):
     def enqueue(self, message: dramatiq.Message[Any], *, delay: int | None = None) -> dramatiq.Message[Any]:
         """Write the job of this message; return the message with the job's id.
 
-        `options["existing"]` is True where a live job with the same unique key stands in for it.
+        `options["existing"]` is True where a live job with the same unique key stands in for it; `options["job"]` is
+        what is shown of the job, as a row.
         """
         declared = self.actors[message.actor_name]
         if not isinstance(declared, Actor):
             raise TypeError(f"{message.actor_name} is not declared with shared.jobs.actor")
         options = message.options
-        job_id, new = enqueue(
+        row, new = enqueue(
             NewJob(
                 actor=declared,
                 arguments=message.kwargs,
@@ -75,7 +76,7 @@ class JobBroker(Broker):
                 priority=options.get("priority"),
             )
         )
-        return message.copy(message_id=str(job_id), options={"existing": not new})
+        return message.copy(message_id=str(row.id), options={"existing": not new, "job": row})
 
 
 class _HandBack:

@@ -57,10 +57,11 @@ def fan_out(
         ended = sum(counts.get(state, 0) for state in FINAL)
         # A child that was live already under its unique key belongs to somebody else, and is none of ours.
         total = sum(counts.values())
-        job.progress(ended, total, unit=unit)
+        idle = job.checkpoint.get("idle", 0) + 1 if job.checkpoint.get("ended") == ended else 0
+        job.progress(ended, total, unit=unit, checkpoint={"made": made, "ended": ended, "idle": idle})
     if job.cancelled:
         raise Cancelled("the jobs that it started are cancelled with it")
     if ended < total:
-        # Ten thousand children need no look every second.
-        raise Snooze("waiting_for_children", delay=min(10.0, 0.5 + total / 2000))
+        # Ten thousand children need no look every second, nor do a few that have long been waiting for something.
+        raise Snooze("waiting_for_children", delay=min(10.0, 0.5 + total / 2000 + idle / 2))
     return {"total": total, **{state: counts.get(state, 0) for state in FINAL}}

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from sqlalchemy import Row
 from sqlalchemy.orm import Session
 
 from shared.context import Context, current
@@ -20,6 +21,7 @@ from shared.db import new_id
 from shared.db.database import Work, current_work, unit_of_work
 from shared.db.signals import wake_relay_after
 from shared.jobs.actor import Actor
+from shared.jobs.models import SHOWN
 from shared.telemetry import inject
 
 __all__ = ["NewJob", "enqueue", "enqueue_many"]
@@ -32,15 +34,15 @@ _COLUMNS = (
 _INSERT = f"""
 INSERT INTO jobs ({_COLUMNS})
 VALUES (%s, %s, %s, %s, %s, %s::jsonb, %s, 'scheduled', %s, coalesce(%s, now()), %s, %s, %s, %s, %s, %s, %s, %s, %s)
-ON CONFLICT DO NOTHING RETURNING id
-"""  # noqa: S608 - the columns are the constant above
+ON CONFLICT DO NOTHING RETURNING {SHOWN}
+"""  # noqa: S608 - the columns are the constants above
 
-_EXISTING = """
-SELECT id FROM jobs
+_EXISTING = f"""
+SELECT {SHOWN} FROM jobs
 WHERE actor = %s AND tenant_id = %s
   AND ((unique_key = %s AND state IN ('scheduled', 'queued', 'running')) OR once_key = %s)
 ORDER BY id LIMIT 1
-"""
+"""  # noqa: S608
 
 _INSERT_MANY = f"""
 INSERT INTO jobs ({_COLUMNS})
@@ -69,8 +71,8 @@ class NewJob:
     waiting_for: str | None = None
 
 
-def enqueue(job: NewJob) -> tuple[uuid.UUID, bool]:
-    """Write a job; return its id and whether it is new (False: that of the live job with the same key)."""
+def enqueue(job: NewJob) -> tuple[Row[Any], bool]:
+    """Write a job; return what is shown of it and whether it is new (False: it is the live job with the same key)."""
     context = current()
     tenant_id = job.tenant_id or context.tenant_id
     if tenant_id is None:
@@ -85,7 +87,7 @@ def enqueue(job: NewJob) -> tuple[uuid.UUID, bool]:
         return _insert(session, opened, job, tenant_id, context)
 
 
-def _insert(session: Session, work: Work, job: NewJob, tenant_id: str, context: Context) -> tuple[uuid.UUID, bool]:
+def _insert(session: Session, work: Work, job: NewJob, tenant_id: str, context: Context) -> tuple[Row[Any], bool]:
     connection = session.connection()
     declared = job.actor
     unique_key = declared.unique_key(job.arguments)
@@ -111,13 +113,13 @@ def _insert(session: Session, work: Work, job: NewJob, tenant_id: str, context: 
     )
     # Twice: between a conflict and the look-up the live job may have ended.
     for _ in range(5):
-        inserted = connection.exec_driver_sql(_INSERT, values).scalar()
+        inserted = connection.exec_driver_sql(_INSERT, values).first()
         if inserted is not None:
             wake_relay_after(work)
             return inserted, True
         existing = connection.exec_driver_sql(
             _EXISTING, (declared.actor_name, tenant_id, unique_key, job.once_key)
-        ).scalar()
+        ).first()
         if existing is not None:
             return existing, False
     raise RuntimeError(f"{declared.actor_name}: neither could the job be written nor its live twin be found")

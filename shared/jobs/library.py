@@ -92,8 +92,9 @@ def clean_up_jobs() -> dict[str, int]:
     """Delete finished jobs with their attempts: succeeded and cancelled after 30 days, failed after 90."""
     now = datetime.now(UTC)
     statement = (
-        "DELETE FROM jobs WHERE id IN (SELECT id FROM jobs WHERE id < :floor AND state = ANY(:states) "
-        "AND finished_at < :before ORDER BY id LIMIT :batch)"
+        "WITH old AS (DELETE FROM jobs WHERE id IN (SELECT id FROM jobs WHERE id < :floor AND state = ANY(:states) "
+        "AND finished_at < :before ORDER BY id LIMIT :batch) RETURNING id), "
+        "attempts AS (DELETE FROM job_attempts USING old WHERE job_id = old.id) SELECT id FROM old"
     )
     done = delete_in_batches(
         statement,

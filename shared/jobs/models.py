@@ -16,11 +16,18 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from shared.db import TYPES, metadata
 
-__all__ = ["FINAL", "LIVE", "STATES", "Attempt", "Base", "Job", "Queue", "Schedule", "Worker"]
+__all__ = ["FINAL", "LIVE", "SHOWN", "STATES", "Attempt", "Base", "Job", "Queue", "Schedule", "Worker"]
 
 LIVE = ("scheduled", "queued", "running")
 FINAL = ("succeeded", "failed", "cancelled")
 STATES = LIVE + FINAL
+
+SHOWN = (
+    "id, state, actor, queue, subject, waiting_for, progress, result, failure, runs, run_at, cancel_requested_at, "
+    "principal, parent_id, created_at, started_at, finished_at, updated_at"
+)
+"""The columns of a job that clients see, for SQL by hand: loading a whole `Job` would take a third of all that it
+takes to accept one."""
 
 
 class Base(DeclarativeBase):

@@ -213,7 +213,7 @@ class Scheduler:
         job_id = None
         made = 0
         for due in times:
-            job_id, new = enqueue(
+            job, new = enqueue(
                 NewJob(
                     actor=actor,
                     arguments={},
@@ -222,6 +222,7 @@ class Scheduler:
                     origin="schedule",
                 )
             )
+            job_id = job.id
             made += new
         # With `skip`, what was missed is passed over; the row must not make it due again.
         latest = times[-1] if times else _latest(spec, last, now)

@@ -16,7 +16,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 
-__all__ = ["hold", "name_lock", "watch"]
+__all__ = ["hold", "lock_environment", "watch"]
 
 # Not a setting: the command tells its own processes. It survives whichever way they are started.
 _VARIABLE = "_BACKROOM_RELAY_LOCK"
@@ -30,11 +30,11 @@ _DOUBT = 3.0
 log = logging.getLogger(__name__)
 
 
-def name_lock() -> None:
-    """In the command, before anything is started: make the file and tell everybody below who we are."""
+def lock_environment() -> dict[str, str]:
+    """In the command, before anything is started: make the file; return what tells everybody below who we are."""
     descriptor, path = tempfile.mkstemp(prefix="backroom-relay-")
     os.close(descriptor)
-    os.environ[_VARIABLE] = f"{os.getpid()}:{path}"
+    return {_VARIABLE: f"{os.getpid()}:{path}"}
 
 
 @contextlib.contextmanager
@@ -66,7 +66,6 @@ def watch(stopping: Callable[[], bool]) -> None:
 
 def _watch(command: int, path: str, stopping: Callable[[], bool]) -> None:
     pause = threading.Event()
-    parent = os.getppid()
     waited = 0.0
     seen = False
     with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
@@ -82,7 +81,7 @@ def _watch(command: int, path: str, stopping: Callable[[], bool]) -> None:
                         os.unlink(path)
                     log.critical("the relay of this command is gone; the command ends, to be started again")
                     # The command may have died with the relay, and its number be somebody else's by now.
-                    os.kill(command if os.getppid() == parent else os.getpid(), signal.SIGTERM)
+                    os.kill(command if os.getppid() == command else os.getpid(), signal.SIGTERM)
                 return
             pause.wait(_EVERY)
 

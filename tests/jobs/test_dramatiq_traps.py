@@ -339,9 +339,8 @@ def test_trap_shutdown(stub: StubBroker, stub_worker: dramatiq.Worker, monkeypat
 
     assert judge(Shutdown(), failures=0, retry=(10,)).burns is False
     called: list[list[str]] = []
-    monkeypatch.setattr(serve.os, "execv", lambda _, arguments: called.append(arguments))
+    monkeypatch.setattr(serve.os, "execve", lambda _, arguments, __: called.append(arguments))
     monkeypatch.setenv("BACKROOM_BROKER_URL", "amqp://nowhere")
-    monkeypatch.setenv("BACKROOM_SERVICE", "")
     serve.worker.callback("tests.sample")
     arguments = called[0]
     timeout = int(arguments[arguments.index("--worker-shutdown-timeout") + 1])

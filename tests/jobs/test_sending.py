@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Row, text
 
 from shared.context import use
 from shared.db import unit_of_work
@@ -126,14 +126,14 @@ def test_long_unique_keys_fit_the_index(sample: ServiceUnderTest) -> None:
 def test_once_means_once_for_ever(sample: ServiceUnderTest) -> None:
     """A once key makes one job, also after that one has ended: the inbox of events rests on it."""
 
-    def make(_: int = 0) -> tuple[uuid.UUID, bool]:
+    def make(_: int = 0) -> tuple[Row[Any], bool]:
         return enqueue(NewJob(actor=jobs.write, arguments={"key": "a"}, once_key="event:1"))
 
     made = sample.concurrently(10, make)
     sample.drain()
     made.append(make())
 
-    assert len({job_id for job_id, _ in made}) == 1
+    assert len({job.id for job, _ in made}) == 1
     assert sum(new for _, new in made) == 1
     assert effects(sample) == ["a"]
 

@@ -98,3 +98,4 @@ def _empty(database: Database) -> None:
         connection.execute(text("DELETE FROM things"))
         connection.execute(text("DELETE FROM idempotency_keys"))
         connection.execute(text("DELETE FROM jobs"))
+        connection.execute(text("DELETE FROM job_attempts"))

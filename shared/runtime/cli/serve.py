@@ -103,9 +103,8 @@ def worker(service: str) -> None:
         str(int(settings.shutdown_seconds * 1000)),
         "shared.runtime.worker:broker",
     ]
-    os.environ["BACKROOM_SERVICE"] = service
-    together.name_lock()
-    os.execv(sys.executable, arguments)  # noqa: S606 - the program is this Python
+    environment = {**os.environ, "BACKROOM_SERVICE": service, **together.lock_environment()}
+    os.execve(sys.executable, arguments, environment)  # noqa: S606 - the program is this Python
 
 
 @click.command()

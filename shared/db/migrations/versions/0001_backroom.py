@@ -59,9 +59,8 @@ CREATE TABLE jobs (
 
 -- The relay's pick: the front of each tenant's line, in each queue and priority.
 CREATE INDEX ix_jobs_line ON jobs (queue, priority, tenant_id, run_at, id) WHERE state = 'scheduled';
--- What is in the hands of RabbitMQ and workers: small by design, counted at every pick.
+-- What is in the hands of RabbitMQ and workers: small by design, counted at every pick, searched for dead workers.
 CREATE INDEX ix_jobs_in_flight ON jobs (queue, tenant_id) WHERE state IN ('queued', 'running');
-CREATE INDEX ix_jobs_worker ON jobs (worker_id) WHERE state = 'running';
 CREATE INDEX ix_jobs_tenant ON jobs (tenant_id, id);
 CREATE INDEX ix_jobs_failed ON jobs (tenant_id, finished_at) WHERE state = 'failed';
 CREATE INDEX ix_jobs_parent ON jobs (parent_id) WHERE parent_id IS NOT NULL;
@@ -69,8 +68,10 @@ CREATE UNIQUE INDEX uq_jobs_live ON jobs (actor, tenant_id, unique_key)
     WHERE unique_key IS NOT NULL AND state IN ('scheduled', 'queued', 'running');
 CREATE UNIQUE INDEX uq_jobs_once ON jobs (actor, tenant_id, once_key) WHERE once_key IS NOT NULL;
 
+-- Without a foreign key: each completion would pay for its check. Attempts are written by the statement that
+-- settles their job, and deleted by the one that deletes it.
 CREATE TABLE job_attempts (
-    job_id      uuid NOT NULL REFERENCES jobs ON DELETE CASCADE,
+    job_id      uuid NOT NULL,
     number      integer NOT NULL,
     dispatch    integer NOT NULL,
     tenant_id   text NOT NULL,
@@ -138,6 +139,7 @@ CREATE TABLE outbox (
     correlation_id  text,
     causation_id    text,
     traceparent     text,
+    replay_of       uuid,
     created_at      timestamptz NOT NULL DEFAULT now(),
     published_at    timestamptz
 );
