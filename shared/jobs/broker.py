@@ -58,13 +58,13 @@ class JobBroker(Broker):
         """Write the job of this message; return the message with the job's id.
 
         `options["existing"]` is True where a live job with the same unique key stands in for it; `options["job"]` is
-        what is shown of the job, as a row.
+        what is shown of the job.
         """
         declared = self.actors[message.actor_name]
         if not isinstance(declared, Actor):
             raise TypeError(f"{message.actor_name} is not declared with shared.jobs.actor")
         options = message.options
-        row, new = enqueue(
+        shown, new = enqueue(
             NewJob(
                 actor=declared,
                 arguments=message.kwargs,
@@ -76,7 +76,7 @@ class JobBroker(Broker):
                 priority=options.get("priority"),
             )
         )
-        return message.copy(message_id=str(row.id), options={"existing": not new, "job": row})
+        return message.copy(message_id=str(shown.id), options={"existing": not new, "job": shown})
 
 
 class _HandBack:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Row
 from sqlalchemy.orm import Session
 
 from shared.context import Context, current
@@ -21,7 +20,7 @@ from shared.db import new_id
 from shared.db.database import Work, current_work, unit_of_work
 from shared.db.signals import wake_relay_after
 from shared.jobs.actor import Actor
-from shared.jobs.models import SHOWN
+from shared.jobs.models import SHOWN, ShownJob
 from shared.telemetry import inject
 
 __all__ = ["NewJob", "enqueue", "enqueue_many"]
@@ -34,8 +33,8 @@ _COLUMNS = (
 _INSERT = f"""
 INSERT INTO jobs ({_COLUMNS})
 VALUES (%s, %s, %s, %s, %s, %s::jsonb, %s, 'scheduled', %s, coalesce(%s, now()), %s, %s, %s, %s, %s, %s, %s, %s, %s)
-ON CONFLICT DO NOTHING RETURNING {SHOWN}
-"""  # noqa: S608 - the columns are the constants above
+ON CONFLICT DO NOTHING RETURNING id, run_at, created_at
+"""  # noqa: S608 - the columns are the constant above
 
 _EXISTING = f"""
 SELECT {SHOWN} FROM jobs
@@ -71,7 +70,7 @@ class NewJob:
     waiting_for: str | None = None
 
 
-def enqueue(job: NewJob) -> tuple[Row[Any], bool]:
+def enqueue(job: NewJob) -> tuple[ShownJob, bool]:
     """Write a job; return what is shown of it and whether it is new (False: it is the live job with the same key)."""
     context = current()
     tenant_id = job.tenant_id or context.tenant_id
@@ -87,10 +86,11 @@ def enqueue(job: NewJob) -> tuple[Row[Any], bool]:
         return _insert(session, opened, job, tenant_id, context)
 
 
-def _insert(session: Session, work: Work, job: NewJob, tenant_id: str, context: Context) -> tuple[Row[Any], bool]:
+def _insert(session: Session, work: Work, job: NewJob, tenant_id: str, context: Context) -> tuple[ShownJob, bool]:
     connection = session.connection()
     declared = job.actor
     unique_key = declared.unique_key(job.arguments)
+    subject = job.subject or declared.subject(job.arguments)
     values = (
         new_id(),
         tenant_id,
@@ -98,7 +98,7 @@ def _insert(session: Session, work: Work, job: NewJob, tenant_id: str, context: 
         declared.actor_name,
         declared.priority if job.priority is None else job.priority,
         json.dumps(job.arguments),
-        job.subject or declared.subject(job.arguments),
+        subject,
         job.waiting_for,
         job.run_at,
         unique_key,
@@ -116,12 +116,24 @@ def _insert(session: Session, work: Work, job: NewJob, tenant_id: str, context: 
         inserted = connection.exec_driver_sql(_INSERT, values).first()
         if inserted is not None:
             wake_relay_after(work)
-            return inserted, True
+            job_id, run_at, created_at = inserted
+            return ShownJob(
+                job_id,
+                declared.actor_name,
+                declared.queue_name,
+                subject,
+                job.waiting_for,
+                context.principal,
+                job.parent_id,
+                run_at,
+                created_at,
+                created_at,
+            ), True
         existing = connection.exec_driver_sql(
             _EXISTING, (declared.actor_name, tenant_id, unique_key, job.once_key)
         ).first()
         if existing is not None:
-            return existing, False
+            return ShownJob(*existing), False
     raise RuntimeError(f"{declared.actor_name}: neither could the job be written nor its live twin be found")
 
 

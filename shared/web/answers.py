@@ -8,7 +8,7 @@ from typing import Any, Final
 from dramatiq import Message
 
 from shared.db import unit_of_work
-from shared.jobs.models import SHOWN, Job
+from shared.jobs.models import SHOWN, Job, ShownJob
 from shared.web.api import Answer
 from shared.web.app import runtime
 from shared.web.jobs_view import JobView, job_view
@@ -30,7 +30,7 @@ def accepted(job: Any) -> Answer[JobView]:
     elif not isinstance(job, Job):
         job_id = uuid.UUID(str(job))
         with unit_of_work() as session:
-            job = session.connection().exec_driver_sql(_JOB, (job_id,)).one()
+            job = ShownJob(*session.connection().exec_driver_sql(_JOB, (job_id,)).one())
     view = job_view(job, runtime().explain)
     return Answer(view, status=202, headers={"Location": view.links["self"], "Retry-After": _LOOK_AGAIN})
 

@@ -12,10 +12,9 @@ from typing import Any
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy import Row
 
 from shared.jobs.failures import FailureText, explain
-from shared.jobs.models import FINAL, Attempt, Job
+from shared.jobs.models import FINAL, Attempt, Job, ShownJob
 
 __all__ = ["AttemptView", "Explain", "FailureView", "JobView", "Progress", "attempt_view", "job_view"]
 
@@ -84,8 +83,8 @@ class AttemptView(BaseModel):
     trace_id: str | None = None
 
 
-def job_view(job: Job | Row[Any], explain_failure: Explain | None = None) -> JobView:
-    """Return what clients see of the job, given as such or as a row with what is shown of it."""
+def job_view(job: Job | ShownJob, explain_failure: Explain | None = None) -> JobView:
+    """Return what clients see of the job."""
     final = job.state in FINAL
     failure = _failure(job.failure, explain_failure)
     path = f"/v1/jobs/{job.id}"

@@ -11,12 +11,13 @@ from functools import partial
 from typing import Any
 
 import pytest
-from sqlalchemy import Row, text
+from sqlalchemy import text
 
 from shared.context import use
-from shared.db import unit_of_work
+from shared.db import signals, unit_of_work
 from shared.jobs import actor, enqueue_many, operations
 from shared.jobs.enqueue import NewJob, enqueue
+from shared.jobs.models import ShownJob
 from shared.testing.service import ServiceUnderTest
 from tests.jobs.conftest import effects, raising
 from tests.sample import jobs
@@ -55,6 +56,7 @@ def test_send_outside_of_any_tenant_is_refused(sample: ServiceUnderTest) -> None
 
 def test_a_job_remembers_who_wanted_it(sample: ServiceUnderTest) -> None:
     """The row carries principal, request and correlation, so that a trail leads back."""
+    signals.start(sample.database)  # as an app does when it starts: a request may not
     with use(principal="user:ada", request_id="r-1", in_request=True):
         job = sample.job(jobs.write.send(key="a").message_id)
 
@@ -126,7 +128,7 @@ def test_long_unique_keys_fit_the_index(sample: ServiceUnderTest) -> None:
 def test_once_means_once_for_ever(sample: ServiceUnderTest) -> None:
     """A once key makes one job, also after that one has ended: the inbox of events rests on it."""
 
-    def make(_: int = 0) -> tuple[Row[Any], bool]:
+    def make(_: int = 0) -> tuple[ShownJob, bool]:
         return enqueue(NewJob(actor=jobs.write, arguments={"key": "a"}, once_key="event:1"))
 
     made = sample.concurrently(10, make)
