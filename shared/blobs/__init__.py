@@ -10,6 +10,6 @@ file first: a file without a row is waste that a clean-up finds, a row without i
 """
 
 from shared.blobs.store import BadKey, BlobStore, NoSuchBlob, check_key
-from shared.blobs.stores import configure, open_store, store
+from shared.blobs.stores import configure, open_store, receive, store
 
-__all__ = ["BadKey", "BlobStore", "NoSuchBlob", "check_key", "configure", "open_store", "store"]
+__all__ = ["BadKey", "BlobStore", "NoSuchBlob", "check_key", "configure", "open_store", "receive", "store"]

@@ -24,7 +24,8 @@ class NoSuchBlob(LookupError):
 class BlobStore(Protocol):
     """Safe to share between threads and processes. Methods raise BadKey, and OSError when the store is away.
 
-    A store on the network is a third party: in a request its methods raise RuleViolation, but for `url_for`.
+    A store on the network is a third party: in a request its methods raise RuleViolation, but for `url_for`, and
+    an upload goes in by `shared.blobs.receive`.
     """
 
     def put(self, key: str, content: Iterable[bytes]) -> int:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from shared.blobs.directory import DirectoryStore
 from shared.blobs.s3 import S3Store
 from shared.blobs.store import BlobStore
+from shared.outbound.guard import allowed
 
-__all__ = ["configure", "open_store", "store"]
+__all__ = ["configure", "open_store", "receive", "store"]
 
 _store: BlobStore | None = None
 
@@ -40,3 +42,13 @@ def store() -> BlobStore:
     if _store is None:
         raise RuntimeError("no blob store yet: call shared.blobs.configure at the start")
     return _store
+
+
+def receive(key: str, content: Iterable[bytes]) -> int:
+    """Store what a client is sending, from within its request; return how many bytes it has.
+
+    The one use of a store on the network that a request may make: what is sent has to be somewhere before it can be
+    said to be accepted, and the store is as much our own as the database. Raises what `put` raises.
+    """
+    with allowed("an upload goes into our own store as it comes in"):
+        return store().put(key, content)

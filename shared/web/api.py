@@ -81,7 +81,8 @@ class Operation:
     body: Any
     """The annotation of `body`: a model's class, bytes or BinaryIO; None without one."""
     content_types: tuple[str, ...]
-    max_body: int
+    max_body: int | Callable[[], int]
+    """Bytes; a function where a setting says it."""
     query: type[BaseModel] | None
     wants_identity: bool
     answer: Any
@@ -160,7 +161,7 @@ class Api:
         idempotency: Idempotency = "none",
         raises: Iterable[type[Problem]] = (),
         content_types: Iterable[str] = (),
-        max_body: int = MAX_BODY,
+        max_body: int | Callable[[], int] = MAX_BODY,
         answer: Any = None,
         answer_type: str = "application/json",
         headers: Mapping[str, str] | None = None,

@@ -50,7 +50,8 @@ class Body:
 
 def body_reader(operation: Operation) -> Callable[[flask.Request], Body]:
     """Return what reads this operation's body; it raises BadRequest, TooLarge or UnsupportedMediaType."""
-    accepted, limit = operation.content_types, operation.max_body
+    accepted, most = operation.content_types, operation.max_body
+    limit = most() if callable(most) else most
 
     def check(request: flask.Request) -> None:
         if accepted and not _matches(request.mimetype, accepted):
