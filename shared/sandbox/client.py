@@ -115,6 +115,10 @@ class SandboxClient:
             if all(value is None or row[name] == value for name, value in wanted.items())
         )
 
+    def images(self) -> dict[str, Any]:
+        """{requests, open, most_open, paths: {path: the same}} of the image host."""
+        return dict(self.call("GET", "/images"))
+
     def state(self) -> dict[str, Any]:
         """{seed, now, offset, limits, hanging, providers, presets}."""
         return dict(self.call("GET", ""))

@@ -11,6 +11,7 @@ from .calls import CallLog
 from .clock import Clock, Scheduler
 from .delivery import Exchange, Pauses, Stopped, Wire, deliver
 from .faults import WIRE_KINDS, Call, Fault, FaultBook
+from .images import Images
 from .ledger import Books
 from .limits import RateLimits
 from .provider import Provider
@@ -18,7 +19,7 @@ from .shippo import Shippo
 from .web import HttpError, Request, Response, Route, Router, reply
 from .webhooks import WebhookSender
 
-PROVIDERS: tuple[type[Provider], ...] = (Shippo,)
+PROVIDERS: tuple[type[Provider], ...] = (Shippo, Images)
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,8 @@ class Core:
             self._admit(request, route, provider)
             fault = self._pick(request, route, provider)
             exchange.run = lambda: _operate(request, route, params)
-            deliver(exchange, fault)
+            with provider.serving(request):
+                deliver(exchange, fault)
         except HttpError as refusal:
             exchange.send(refusal.response())
         except Stopped:
@@ -108,6 +110,8 @@ class Core:
             self.faults.seed = seed
         self.books.reset()
         self.calls.reset()
+        for provider in self.providers:
+            provider.reset()
         self.clock.offset = 0.0
         self.limits.reset()
         self.limits.scale = self.options.limits

@@ -6,7 +6,7 @@
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from .faults import Fault
@@ -26,6 +26,12 @@ class Wire(Protocol):
 
     def send_slowly(self, response: Response, pause: Callable[[], None]) -> None:
         """The body byte by byte, calling `pause` before each."""
+
+    def stream(self, response: Response, parts: Iterator[bytes]) -> None:
+        """Headers, then these parts in place of the body, until the client leaves, then close.
+
+        Without a Content-Length of the response's own, the body ends with the connection.
+        """
 
     def drop(self) -> None:
         """Close without an answer (FIN)."""
@@ -93,6 +99,14 @@ class Exchange:
     def send(self, response: Response) -> None:
         self.wire.send(response)
         self.outcome = str(response.status)
+
+    def answer(self) -> None:
+        """Run the operation and send what it returns, in the way that it wants it sent."""
+        response = self.run()
+        if response.play is None:
+            self.send(response)
+        else:
+            response.play(self)
 
     def send_late(self, response: Response) -> None:
         """Send to whoever is still there, so that the log does not claim an answer that nobody got."""
@@ -194,6 +208,6 @@ PLAYS: dict[str, Callable[[Exchange, dict[str, Any]], None]] = {
 def deliver(exchange: Exchange, fault: Fault | None) -> None:
     """Answer the call, as well or as badly as the fault wants."""
     if fault is None or fault.kind not in PLAYS:
-        exchange.send(exchange.run())
+        exchange.answer()
     else:
         PLAYS[fault.kind](exchange, fault.params)

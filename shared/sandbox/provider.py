@@ -4,6 +4,7 @@ To add one: a module or package with a subclass, listed in `core.PROVIDERS`. Its
 sandbox's URL with those of the others, as their paths do not meet.
 """
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from .web import Request, Route
@@ -41,6 +42,13 @@ class Provider:
     def controls(self) -> list[Route]:
         """What tests may do to this third party beyond its API; paths below /_sandbox."""
         return []
+
+    def serving(self, request: Request) -> AbstractContextManager[None]:
+        """What surrounds a call from its admission until its answer was sent, well or badly."""
+        return nullcontext()
+
+    def reset(self) -> None:
+        """Forget what is not in the books."""
 
     def stop(self) -> None:
         """Close what the provider opened besides the sandbox's HTTP port."""

@@ -12,7 +12,7 @@ import socketserver
 import struct
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, cast
@@ -70,6 +70,13 @@ class _Handler(BaseHTTPRequestHandler):
                 return
             self._write(response.body[at : at + 1])
 
+    def stream(self, response: Response, parts: Iterator[bytes]) -> None:
+        self.close_connection = True
+        self._write(self._head(response, sized=False))
+        with contextlib.suppress(OSError):  # The client has had enough.
+            for part in parts:
+                self.wfile.write(part)
+
     def drop(self) -> None:
         self.close_connection = True
         with contextlib.suppress(OSError):  # The client may have been faster.
@@ -94,15 +101,16 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:
         """Silent: the log of calls is at /_sandbox/calls."""
 
-    def _head(self, response: Response) -> bytes:
+    def _head(self, response: Response, sized: bool = True) -> bytes:
         headers = {
             "Content-Type": response.content_type,
-            "Content-Length": str(len(response.body)),
+            **({"Content-Length": str(len(response.body))} if sized else {}),
             "Date": self.date_time_string(),
             **response.headers,
         }
         if response.status == HTTPStatus.NO_CONTENT:
-            del headers["Content-Type"], headers["Content-Length"]
+            headers.pop("Content-Type")
+            headers.pop("Content-Length", None)
         if self.close_connection:
             headers["Connection"] = "close"
         try:

@@ -8,9 +8,12 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .faults import Fault
+
+if TYPE_CHECKING:
+    from .delivery import Exchange
 
 
 class HttpError(Exception):
@@ -28,12 +31,16 @@ class HttpError(Exception):
 
 @dataclass
 class Response:
-    """What goes back: status, bytes, media type, further headers."""
+    """What goes back: status, bytes, media type, further headers.
+
+    `play` sends it in a way of its own, where sending it as it is would not be bad enough.
+    """
 
     status: int
     body: bytes = b""
     content_type: str = "application/json"
     headers: dict[str, str] = field(default_factory=dict)
+    play: "Callable[[Exchange], None] | None" = None
 
 
 def reply(data: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
