@@ -15,7 +15,6 @@ from __future__ import annotations
 import codecs
 import csv
 import io
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final
@@ -97,23 +96,26 @@ def _decoded(head: bytes, encoding: str, whole: bool) -> str | None:
 def _delimiter(text: str) -> str:
     """Return the delimiter that splits the first records most evenly.
 
-    A delimiter that the header does not have is none, however often the rows do: decimals have commas. Where two
-    split equally well, the one that is not followed by spaces wins, as in `Last name, first name`; then the one
-    with more columns.
+    A delimiter that the header does not have is none, however often the rows do: decimals have commas. A record is
+    no proof where a quoted cell is torn in it. Where two split equally well, the one that is not followed by spaces
+    wins, as in `Last name, first name`; then the one with more columns.
     """
     return max(DELIMITERS, key=lambda delimiter: _score(text, delimiter))
 
 
 def _score(text: str, delimiter: str) -> tuple[float, bool, int]:
     rows: list[list[str]] = []
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    # Where a cell is beyond any measure, what came before it counts.
-    with suppress(csv.Error):
+    broken = 0
+    try:
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
         rows.extend(islice(filter(any, reader), _RECORDS))
+    except csv.Error as error:
+        # What came before counts. A cell that is open at the end may just be cut off.
+        broken = "unexpected end" not in str(error)
     if not rows or len(rows[0]) < 2:
         return 0, False, 0
     width = len(rows[0])
-    even = sum(len(row) == width for row in rows) / len(rows)
+    even = sum(len(row) == width and not any(cell.count('"') % 2 for cell in row) for row in rows)
     cells = [cell for row in rows for cell in row[1:]]
     spaced = sum(cell.startswith(" ") for cell in cells)
-    return even, 2 * spaced < len(cells), width
+    return even / (len(rows) + broken), 2 * spaced < len(cells), width
