@@ -45,6 +45,11 @@ def test_what_is_harmless_stays(cell: str) -> None:
     assert restore(neutralize(cell)) == cell
 
 
+@pytest.mark.parametrize("cell", ["'-12.5", "'+49 30 1234", "'x", "'", "=1"])
+def test_what_was_never_added_is_not_taken_away(cell: str) -> None:
+    assert restore(cell) == cell
+
+
 @given(cells)
 def test_what_is_done_can_be_undone(cell: str) -> None:
     safe = neutralize(cell)

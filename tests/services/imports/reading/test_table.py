@@ -243,7 +243,7 @@ def test_a_header_alone_is_a_file_without_rows() -> None:
     assert read(b"Title,SKU") == []
 
 
-@given(dialects, st.integers(0, 5), st.integers(0, 2), st.sampled_from([1, 2, 3, 1000]))
+@given(dialects, st.integers(0, 5), st.integers(0, 2), st.integers(1, 30) | st.just(1000))
 def test_nul_is_found_with_its_row(dialect: Dialect, row: int, column: int, piece: int) -> None:
     table = [[f"{r}\n{c}" if c == 1 else f"{r}{c}" for c in range(3)] for r in range(6)]
     table[row][column] += "\0"
@@ -344,6 +344,16 @@ def test_the_beginning_of_a_file_shows_its_first_rows(file: File, data: st.DataO
         return
     assert code in ("file_empty", "file_header_missing", "file_quote_open")
     assert cut <= len(written([header], dialect, quote_all=True)) + 8
+
+
+@pytest.mark.parametrize(
+    ("head", "code"),
+    [(b"Title,SK", "file_header_missing"), (b'"Title\n', "file_quote_open"), (b"", "file_header_missing")],
+)
+def test_a_header_that_is_cut_off(head: bytes, code: str) -> None:
+    with pytest.raises(FileProblem) as caught:
+        preview(head, COMMA, whole=False)
+    assert caught.value.code == code
 
 
 @given(dialects, st.data(), ends)
