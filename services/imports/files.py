@@ -54,7 +54,7 @@ def open_source(session: Session, row: Import) -> Source:
 
 def upload_key(tenant_id: str, upload_id: UUID) -> str:
     """Return where the bytes of an upload lie. The name that it came with has no part in it."""
-    return f"imports/{tenant_id}/uploads/{upload_id}"
+    return f"imports/{blobs.tenant_part(tenant_id)}/uploads/{upload_id}"
 
 
 @dataclass(frozen=True)

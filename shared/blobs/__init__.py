@@ -9,7 +9,17 @@ store has addresses of its own, and reads the file only where it has none. Whoev
 file first: a file without a row is waste that a clean-up finds, a row without its file is a lie.
 """
 
-from shared.blobs.store import BadKey, BlobStore, NoSuchBlob, check_key
+from shared.blobs.store import BadKey, BlobStore, NoSuchBlob, check_key, tenant_part
 from shared.blobs.stores import configure, open_store, receive, store
 
-__all__ = ["BadKey", "BlobStore", "NoSuchBlob", "check_key", "configure", "open_store", "receive", "store"]
+__all__ = [
+    "BadKey",
+    "BlobStore",
+    "NoSuchBlob",
+    "check_key",
+    "configure",
+    "open_store",
+    "receive",
+    "store",
+    "tenant_part",
+]

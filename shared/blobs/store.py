@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Iterator
 from typing import Final, Protocol
 
-__all__ = ["BadKey", "BlobStore", "NoSuchBlob", "check_key"]
+__all__ = ["BadKey", "BlobStore", "NoSuchBlob", "check_key", "tenant_part"]
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
+_TENANT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _DEEPEST: Final = 8
 _LONGEST: Final = 512
 
@@ -55,3 +57,8 @@ def check_key(key: str) -> list[str]:
     if len(key) > _LONGEST or len(parts) > _DEEPEST or not all(_NAME.fullmatch(part) for part in parts):
         raise BadKey(f"no key of a blob: {key[:100]!r}")
     return parts
+
+
+def tenant_part(tenant_id: str) -> str:
+    """Return a tenant's part of a key: its id, or the hash of one that is no plain name."""
+    return tenant_id if _TENANT.fullmatch(tenant_id) else hashlib.sha256(tenant_id.encode()).hexdigest()

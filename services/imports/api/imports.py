@@ -152,9 +152,7 @@ class FailedRowsQuery(BaseModel):
 def start_import(body: NewImport, identity: Identity) -> Answer[JobView]:
     """Import an uploaded file. The job does it; you may close everything. The import is at `/v1/imports`."""
     with unit_of_work() as session:
-        upload = find_upload(session, body.upload_id)
-        if not upload.blob_key:
-            raise NotFound("The file of this upload was cleaned up; upload it again.")
+        upload = find_upload(session, body.upload_id, with_file=True)
         dialect = dialect_of(upload, body.encoding, body.delimiter)
         try:
             header = preview(upload.head, dialect, whole=upload.size <= HEAD, rows=1).header

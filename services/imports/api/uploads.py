@@ -95,26 +95,29 @@ def upload_file(body: BinaryIO, query: NewUpload, identity: Identity) -> Answer[
     tenant_id = current().tenant_id
     assert tenant_id is not None, "a request has a tenant"
     upload_id = new_id()
-    key = upload_key(tenant_id, upload_id)
-    received = receive(key, body)
+    upload = Upload(
+        id=upload_id,
+        created_by=identity.principal,
+        file_name=query.file_name,
+        blob_key=upload_key(tenant_id, upload_id),
+        size=0,
+        sha256="",
+        head=b"",
+        encoding="utf-8",
+        delimiter=",",
+    )
+    # The row first: should we die in between, a clean-up knows of the file.
+    with unit_of_work() as session:
+        session.add(upload)
+    received = receive(upload.blob_key, body)
     if not received.size:
         raise BadRequest("The file is empty.", errors=[FieldError(pointer="", detail="Send the file's bytes.")])
     dialect = detect(received.head, whole=received.size <= HEAD)
     with unit_of_work() as session:
-        upload = Upload(
-            id=upload_id,
-            created_by=identity.principal,
-            file_name=query.file_name,
-            blob_key=key,
-            size=received.size,
-            sha256=received.sha256,
-            head=received.head,
-            encoding=dialect.encoding,
-            delimiter=dialect.delimiter,
-        )
-        session.add(upload)
+        upload = session.get_one(Upload, upload_id)
+        upload.size, upload.sha256, upload.head = received.size, received.sha256, received.head
+        upload.encoding, upload.delimiter = dialect.encoding, dialect.delimiter
         session.flush()
-        session.refresh(upload, ["created_at"])
         return created(_view(session, upload), f"/v1/uploads/{upload_id}")
 
 
@@ -129,7 +132,7 @@ def read_upload(upload_id: UUID) -> UploadView:
 def preview_upload(upload_id: UUID, query: PreviewQuery) -> PreviewView:
     """Show the first rows as they would be read, and which column we take for what."""
     with unit_of_work() as session:
-        upload = find_upload(session, upload_id)
+        upload = find_upload(session, upload_id, with_file=True)
         head, whole = upload.head, upload.size <= HEAD
     dialect = dialect_of(upload, query.encoding, query.delimiter)
     try:
@@ -154,11 +157,13 @@ def unreadable(problem: FileProblem) -> BadRequest:
     return BadRequest(f"{explained.what} {explained.action}", reason=problem.code)
 
 
-def find_upload(session: Session, upload_id: UUID) -> Upload:
-    """Return an upload. Raises NotFound."""
+def find_upload(session: Session, upload_id: UUID, *, with_file: bool = False) -> Upload:
+    """Return an upload; `with_file` one whose file is still kept. Raises NotFound."""
     upload = session.get(Upload, upload_id)
-    if upload is None:
+    if upload is None or not upload.sha256:
         raise NotFound(f"There is no upload {upload_id}.")
+    if with_file and not upload.blob_key:
+        raise NotFound("The file of this upload was cleaned up; upload it again.")
     return upload
 
 

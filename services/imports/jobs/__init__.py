@@ -2,5 +2,13 @@
 
 from services.imports.jobs.images import clean_up_images, fetch_image, retry_images
 from services.imports.jobs.run import run_import
+from services.imports.jobs.upkeep import clean_up_uploads, reconcile_nightly
 
-__all__ = ["clean_up_images", "fetch_image", "retry_images", "run_import"]
+__all__ = [
+    "clean_up_images",
+    "clean_up_uploads",
+    "fetch_image",
+    "reconcile_nightly",
+    "retry_images",
+    "run_import",
+]

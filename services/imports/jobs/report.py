@@ -23,7 +23,7 @@ _FAILED: Final = text(
 
 def report_key(import_: Import) -> str:
     """Return where the file lies."""
-    return f"imports/{import_.tenant_id}/reports/{import_.id}.csv"
+    return f"imports/{blobs.tenant_part(import_.tenant_id)}/reports/{import_.id}.csv"
 
 
 def write_report(import_: Import) -> None:

@@ -25,7 +25,7 @@ from services.imports.tables import TABLES
 from shared.context import current
 from shared.db import new_id
 from shared.events import publish_many
-from shared.events.contracts.imports import SamplesCreated, SamplesUpdated
+from shared.events.contracts.imports import MemberRequested, OrderRequested, SamplesCreated, SamplesUpdated
 from shared.events.publish import Occurrence
 from shared.jobs import Priority, enqueue_many
 
@@ -118,6 +118,8 @@ def save(session: Session, import_: Import, batch: Prepared, *, room: int | None
         _save_categories(session, batch.categories)
         _save_images(session, import_.id, batch.images, outcome)
         _tell(session, import_.id, outcome)
+    else:
+        _ask(session, import_, batch.staged, outcome)
     created, updated, failed = len(outcome.created), len(outcome.updated), len(failures)
     return Counts(created, updated, batch.count - created - updated - failed, failed)
 
@@ -229,3 +231,29 @@ def _tell(session: Session, import_id: UUID, outcome: Outcome) -> None:
                 for start in range(0, len(ids), _PER_EVENT)
             ],
         )
+
+
+_ASKS: Final[dict[str, tuple[type[Any], str]]] = {
+    "members": (MemberRequested, "email"),
+    "orders": (OrderRequested, "number"),
+}
+"""Kinds whose records belong to another service: what asks it for one, and what the event is about."""
+
+
+def _ask(session: Session, import_: Import, staged: Staged, outcome: Outcome) -> None:
+    """Ask the owner of such records for what is new."""
+    if import_.kind not in _ASKS:
+        return
+    contract, subject = _ASKS[import_.kind]
+    names = [name for name in staged.columns if name in contract.model_fields]
+    cells = dict(zip(staged.rows, zip(*(staged.columns[name] for name in names), strict=True), strict=True))
+    occurrences = []
+    for row in outcome.created:
+        values: dict[str, Any] = {
+            name: json.loads(value) if name == "lines" else value
+            for name, value in zip(names, cells[row], strict=True)
+            if value is not None
+        }
+        event = contract(**values, requested_by=import_.requested_by, import_id=import_.id)
+        occurrences.append(Occurrence(event, str(values[subject])))
+    publish_many(session, occurrences)

@@ -98,6 +98,8 @@ def _begin(import_id: UUID) -> Source:
             raise Skip("import_gone")
         if row.state not in _OPEN:
             raise Skip("already_ended")
+        # Reconciliation may have made it another job than its first.
+        row.job_id = current_job().id
         if row.state == "failed":
             row.state, row.failure, row.finished_at = "running", None, None
         return open_source(session, row)

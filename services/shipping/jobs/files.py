@@ -5,8 +5,6 @@ A copy that fails never harms the purchase: it is a job of its own, and the labe
 
 from __future__ import annotations
 
-import hashlib
-import re
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -28,7 +26,6 @@ from shared.outbound import Refused
 __all__ = ["clean_up_label_files", "copy_label_file"]
 
 _SUFFIXES: Final = {"application/pdf": "pdf", "image/png": "png", "application/zpl": "zpl"}
-_PLAIN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _BATCH: Final = 100
 _BUDGET: Final = 60.0
 
@@ -47,7 +44,7 @@ def copy_label_file(label_id: UUID, number: str) -> None:
             content, media_type = account.shippo.download_label(url)
         except Refused as error:
             raise given_up(error, number) from error
-    key = f"shipping/{_directory(current().tenant_id or '')}/labels/{label_id}.{_SUFFIXES[media_type]}"
+    key = f"shipping/{blobs.tenant_part(current().tenant_id or '')}/labels/{label_id}.{_SUFFIXES[media_type]}"
     blobs.store().put(key, [content])
     with completion({"bytes": len(content)}) as session:
         fresh = session.get_one(Label, label_id, with_for_update={"key_share": True}, populate_existing=True)
@@ -87,8 +84,3 @@ def clean_up_label_files() -> dict[str, int]:
             break
         current_job().breathe()
     return {"files": removed}
-
-
-def _directory(tenant_id: str) -> str:
-    """Return the tenant's name in keys; an id that is no plain name goes by its hash."""
-    return tenant_id if _PLAIN.fullmatch(tenant_id) else hashlib.sha256(tenant_id.encode()).hexdigest()

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Annotated, ClassVar, Literal
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from shared.events.contracts.contract import EventContract, example
 
@@ -18,6 +18,8 @@ __all__ = [
     "ImportCompleted",
     "ImportFailed",
     "ImportStarted",
+    "MemberRequested",
+    "OrderRequested",
     "SamplesCreated",
     "SamplesUpdated",
 ]
@@ -115,6 +117,70 @@ class SamplesUpdated(EventContract):
 
     sample_ids: SampleIds
     import_id: UUID | None = Field(description="The import that changed them; null for other ways.")
+
+
+class MemberRequested(EventContract):
+    """Somebody is to be invited to the workspace, as a row of a file asks for."""
+
+    type: ClassVar[str] = "backroom.imports.member.requested.v1"
+    model_config = example(
+        email="eve@example.com",
+        first_name="Eve",
+        last_name="Example",
+        role="sales",
+        requested_by="user:ada",
+        import_id=_IMPORT,
+    )
+
+    email: str
+    first_name: str = ""
+    last_name: str = ""
+    role: Literal["manager", "sales", "fulfillment"]
+    requested_by: str = Field(description="The principal who imported the file.")
+    import_id: UUID
+
+
+class OrderLine(BaseModel):
+    """So many pieces of a sample."""
+
+    model_config = ConfigDict(frozen=True)
+
+    sku: str
+    quantity: int = Field(gt=0)
+
+
+class OrderRequested(EventContract):
+    """An order is to be entered, as a row of a file asks for."""
+
+    type: ClassVar[str] = "backroom.imports.order.requested.v1"
+    model_config = example(
+        number="1042",
+        recipient_name="Bob Example",
+        street1="1 Broadway",
+        city="New York",
+        state="NY",
+        zip="10004",
+        country="US",
+        lines=[{"sku": "KB-1", "quantity": 2}],
+        requested_by="user:ada",
+        import_id=_IMPORT,
+    )
+
+    number: str = Field(description="Unique within the workspace.")
+    recipient_name: str
+    recipient_company: str = ""
+    recipient_email: str = ""
+    street1: str
+    street2: str = ""
+    city: str = ""
+    state: str = ""
+    zip: str = ""
+    country: str = Field(description="ISO 3166, two letters.")
+    phone: str = ""
+    note: str = ""
+    lines: list[OrderLine]
+    requested_by: str = Field(description="The principal who imported the file.")
+    import_id: UUID
 
 
 class ImageAttached(EventContract):
