@@ -47,6 +47,11 @@ class Settings(BaseSettings):
         "empty: below the data directory.",
         examples=["file:///var/lib/backroom/blobs"],
     )
+    services: tuple[str, ...] = Field(
+        default=(),
+        description="Which services `backroom up` runs, as a JSON list; empty: all.",
+        examples=['["shipping"]'],
+    )
     service: str | None = Field(default=None, description="Set by `backroom worker` for the processes that it starts.")
     version: str | None = Field(default=None, description="Version of the deployment; empty: that of the package.")
     data_dir: Path = Field(default=Path(".backroom"), description="Where embedded parts keep their data.")

@@ -41,6 +41,7 @@ class Embedded:
             "PYTHONPATH": str(ROOT),
             "BACKROOM_DATA_DIR": str(data_dir),
             "BACKROOM_PORT": str(self.port),
+            "BACKROOM_SERVICES": '["shipping"]',
             "BACKROOM_SANDBOX_PORT": str(self.sandbox_port),
             "BACKROOM_RETRY_SCALE": "0.02",
             "BACKROOM_LOG_LEVEL": "WARNING",

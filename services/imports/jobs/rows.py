@@ -79,7 +79,10 @@ def prepare(kind: Kind, import_: Import, batch: Batch) -> Prepared:
     images: dict[int, list[str]] = {}
     for name, values in checked.values.items():
         if name == "category":
-            columns["categories"] = [json.dumps(_paths(value, categories)) for value in values]
+            # Equal cells share one list, and most catalogs have far fewer categories than rows.
+            distinct = {id(value): value for value in values}
+            paths = {known: json.dumps(_paths(value, categories)) for known, value in distinct.items()}
+            columns["categories"] = [paths[id(value)] for value in values]
         elif name == "image_url":
             images = {row: urls for row, urls in zip(checked.numbers, values, strict=True) if urls}
         elif table.columns[name] == "jsonb":

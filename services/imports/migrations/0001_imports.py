@@ -59,7 +59,6 @@ CREATE TABLE imports (
     UNIQUE (tenant_id, id),
     CONSTRAINT rows_add_up CHECK (created + updated + skipped + failed = processed)
 );
-CREATE INDEX ix_imports_tenant ON imports (tenant_id, id);
 CREATE INDEX ix_imports_upload ON imports (tenant_id, upload_id);
 CREATE INDEX ix_imports_open ON imports (touched_at) WHERE state IN ('queued', 'running');
 
@@ -76,10 +75,11 @@ CREATE TABLE import_failures (
 """
 
 # Keys of records are normalized text (reading/kinds.py), compared byte by byte. Rows of an import name it and their
-# row, by which a batch is counted and undone work recognized; those from elsewhere have neither.
+# row, by which a batch knows what it has done; those from elsewhere have neither. There are as few indexes as
+# there can be: each is paid for by every row.
 RECORDS = """
 CREATE TABLE samples (
-    id            uuid PRIMARY KEY,
+    id            uuid NOT NULL,
     tenant_id     text NOT NULL,
     title         text NOT NULL,
     title_key     text COLLATE "C" NOT NULL,
@@ -97,11 +97,10 @@ CREATE TABLE samples (
     version       integer NOT NULL DEFAULT 1,
     created_at    timestamptz NOT NULL DEFAULT now(),
     updated_at    timestamptz NOT NULL DEFAULT now(),
-    UNIQUE (tenant_id, id),
+    PRIMARY KEY (tenant_id, id),
     CONSTRAINT uq_samples_title UNIQUE (tenant_id, title_key),
     CONSTRAINT uq_samples_sku UNIQUE (tenant_id, sku_key)
 );
-CREATE INDEX ix_samples_list ON samples (tenant_id, id);
 CREATE INDEX ix_samples_categories ON samples USING gin (categories);
 
 -- A tree: the path of a category is those of its parents and its own name, as normalized keys.

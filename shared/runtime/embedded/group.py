@@ -23,7 +23,7 @@ from shared.jobs.broker import EmbeddedHub
 from shared.runtime.app import App, build
 from shared.runtime.embedded.postgres import EmbeddedPostgres, start_postgres
 from shared.runtime.secrets import Secrets
-from shared.runtime.service import Service, all_services
+from shared.runtime.service import Service, all_services, find_service
 from shared.runtime.settings import Settings
 from shared.sandbox import Sandbox
 from shared.telemetry import get_logger
@@ -56,7 +56,8 @@ class Group:
         sandbox: Mapping[str, Any] | None = None,
     ) -> None:
         self.settings = settings
-        self.services = services if services is not None else all_services()
+        self.services = services if services is not None else [find_service(name) for name in settings.services]
+        self.services = self.services or all_services()
         self.secrets = Secrets.from_settings(settings)
         self.members: dict[str, Member] = {}
         self.hub = EmbeddedHub()
