@@ -64,11 +64,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def send_slowly(self, response: Response, pause: Callable[[], None]) -> None:
         self._write(self._head(response))
-        for at in range(len(response.body)):
-            pause()
-            if self.close_connection:
-                return
-            self._write(response.body[at : at + 1])
+        try:
+            for at in range(len(response.body)):
+                pause()
+                self.wfile.write(response.body[at : at + 1])
+        except OSError:
+            self.close_connection = True
 
     def stream(self, response: Response, parts: Iterator[bytes]) -> None:
         self.close_connection = True

@@ -54,6 +54,8 @@ def test_flaky_ones_come_at_last(sandbox: Sandbox) -> None:
 def test_slow_hanging_and_trickling(sandbox: Sandbox) -> None:
     assert get(sandbox, "/slow/a.png?seconds=0.05").content == picture("a.png")
     assert get(sandbox, "/trickle/a.gif?interval=0.0005").content == picture("a.gif")
+    alone = get(sandbox, "/trickle/a.gif?interval=0.0005", headers={"Connection": "close"})
+    assert alone.content == picture("a.gif"), "also to who wants nothing else"
     with pytest.raises(requests.ConnectionError):
         get(sandbox, "/hang/a.png?seconds=0.05")
     with pytest.raises(requests.Timeout):

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import tempfile
 from datetime import UTC, datetime, timedelta
-from typing import Any, BinaryIO, Final
+from typing import BinaryIO, Final
 from uuid import UUID
 
-from sqlalchemy import Text, cast, exists, func, select, text
+from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from services.imports.jobs.hosts import place_at
@@ -28,7 +28,6 @@ from shared.db import unit_of_work
 from shared.events import publish
 from shared.events.contracts.imports import ImageAttached, ImageFailed
 from shared.jobs import Retry, Skip, Snooze, Verdict, actor, completion, cron
-from shared.jobs.models import LIVE, Job
 from shared.jobs.reconcile import Found, queue_again
 from shared.outbound import ProviderError, RateLimited, Refused
 from shared.outbound.addresses import parse
@@ -43,6 +42,19 @@ _MOST: Final = 200
 """Images that one tick hands out."""
 _AHEAD: Final = timedelta(minutes=1)
 """A tick also hands out what falls due shortly after it, which would have to wait for the next one otherwise."""
+
+# For each image in turn the index of live jobs is asked, until there are enough; so the states are written out, and
+# the question is one that no planner turns into a join of all images with all jobs, of which a large import has many.
+_DUE: Final = """
+SELECT tenant_id, id, url FROM images
+WHERE state = 'pending' AND next_attempt_at < :by AND (
+    SELECT true FROM jobs
+    WHERE jobs.actor = 'fetch_image' AND jobs.tenant_id = images.tenant_id
+      AND jobs.unique_key = 'image_id=' || images.id::text AND jobs.state IN ('scheduled', 'queued', 'running')
+    LIMIT 1
+) IS NULL
+ORDER BY next_attempt_at LIMIT :most
+"""
 
 
 class _NotNow(Exception):
@@ -65,10 +77,12 @@ def fetch_image(image_id: UUID, url: str) -> None:
             return _failed(image_id, error.code)
         except _NotNow as error:
             return _put_off(image_id, error)
-    with completion({"state": "attached", "sha256": picture.sha256}) as session:
+    result = {"state": "gone"}
+    with completion(result) as session:
         fresh = _pending(session, image_id)
         if fresh is not None:
             _attach(session, fresh, picture)
+            result["state"] = fresh.state
 
 
 @fetch_image.failed
@@ -169,15 +183,17 @@ def _attach(session: Session, image: Image, picture: Picture) -> None:
 
 
 def _failed(image_id: UUID, code: str) -> None:
-    with completion({"state": "failed", "code": code}) as session:
+    result = {"state": "gone", "code": code}
+    with completion(result) as session:
         image = _pending(session, image_id)
         if image is not None:
             image.attempts += 1
             _settle_as_failed(session, image, code)
+            result["state"] = image.state
 
 
 def _put_off(image_id: UUID, why: _NotNow) -> None:
-    result: dict[str, Any] = {"state": "pending", "code": why.code}
+    result = {"state": "gone", "code": why.code}
     with completion(result) as session:
         image = _pending(session, image_id)
         if image is not None:
@@ -206,16 +222,5 @@ def _settle_as_failed(session: Session, image: Image, code: str) -> None:
 
 
 def _due(session: Session) -> list[Found]:
-    under_way = exists().where(
-        Job.actor == fetch_image.actor_name,
-        Job.tenant_id == Image.tenant_id,
-        Job.unique_key == func.concat("image_id=", cast(Image.id, Text)),
-        Job.state.in_(LIVE),
-    )
-    rows = session.execute(
-        select(Image.tenant_id, Image.id, Image.url)
-        .where(Image.state == "pending", Image.next_attempt_at < datetime.now(UTC) + _AHEAD, ~under_way)
-        .order_by(Image.next_attempt_at)
-        .limit(_MOST)
-    )
+    rows = session.execute(text(_DUE), {"by": datetime.now(UTC) + _AHEAD, "most": _MOST})
     return [(row.tenant_id, {"image_id": row.id, "url": row.url}) for row in rows]
