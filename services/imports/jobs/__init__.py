@@ -1,10 +1,12 @@
 """What imports does in the back room. Each module's docstring says what its jobs promise."""
 
+from services.imports.jobs.erp import apply_feed
 from services.imports.jobs.images import clean_up_images, fetch_image, retry_images
 from services.imports.jobs.run import run_import
 from services.imports.jobs.upkeep import clean_up_uploads, reconcile_nightly
 
 __all__ = [
+    "apply_feed",
     "clean_up_images",
     "clean_up_uploads",
     "fetch_image",
