@@ -48,16 +48,12 @@ class Settings(BaseSettings):
         description="Hosts (name:port) of ERPs that may be asked although they are not on the internet: for a sandbox "
         "on a developer's machine only.",
     )
-    erp_page_items: int = Field(default=200, gt=0, le=500, description="How many items to ask an ERP for at a time.")
-    erp_total_seconds: float = Field(default=30, gt=0, le=300, description="How long one page of an ERP may take.")
     erp_tolerance_seconds: float = Field(
         default=300, gt=0, le=3600, description="How far the time of a signed feed may be from ours."
     )
     erp_rotation_hours: float = Field(
         default=24, gt=0, description="How long the secret of a feed stays valid after a new one was made."
     )
-    erp_log_ok_days: int = Field(default=30, gt=0, description="How long the log keeps what went well with an ERP.")
-    erp_log_failed_days: int = Field(default=90, gt=0, description="How long the log keeps what failed with an ERP.")
 
 
 @lru_cache(maxsize=1)

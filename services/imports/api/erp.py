@@ -61,9 +61,6 @@ class NewErpConnection(BaseModel):
     token: Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]{8,1000}$")] = Field(
         description="Lets us in there, as a bearer token. It is kept encrypted and never shown again."
     )
-    keep_days: int | None = Field(
-        None, ge=1, le=3650, description="For how long the log is kept; by default 30 days of what went well, 90 else."
-    )
 
 
 class ErpConnectionView(BaseModel):
@@ -79,7 +76,6 @@ class ErpConnectionView(BaseModel):
     state: Literal["active", "needs_attention"] = Field(
         description="Of one that needs attention the ERP no longer accepts the token; it is not asked until then."
     )
-    keep_days: int | None
     created_at: datetime
     updated_at: datetime
 
@@ -135,7 +131,6 @@ def connect_erp(body: NewErpConnection) -> Answer[ErpConnected]:
         token_sealed=seal(TOKEN, body.token),
         key_id=new_key_id(tenant_id),
         secret_sealed=seal(SECRET, secret),
-        keep_days=body.keep_days,
     )
     with unit_of_work() as session:
         session.add(row)

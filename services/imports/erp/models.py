@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from datetime import datetime
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 from sqlalchemy import Integer, func
 from sqlalchemy.orm import Mapped, mapped_column
@@ -12,11 +12,9 @@ from sqlalchemy.orm import Mapped, mapped_column
 from services.imports.models import Base
 from shared.db import TenantRecord
 
-__all__ = ["ENTITIES", "Entity", "ErpConnection", "ErpFeed", "ErpLog"]
+__all__ = ["Entity", "ErpConnection", "ErpFeed", "ErpLog"]
 
 Entity = Literal["samples", "stock"]
-ENTITIES: Final[tuple[Entity, ...]] = ("samples", "stock")
-"""In the order of a pull: stock is of samples that are there."""
 
 
 class ErpConnection(TenantRecord, Base):

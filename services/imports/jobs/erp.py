@@ -1,8 +1,6 @@
-"""Syncing with ERPs: what they sent is applied, what they have is pulled, and the log is kept short.
+"""What ERPs sent is applied, in the order in which it came.
 
-A feed is applied in the order in which feeds of its connection came, each in one commit; a pull is one commit per
-page, with the cursor of the next in it. So whatever is killed goes on where it stopped, and applying a page twice
-changes nothing.
+Each feed is one commit. So whatever is killed goes on where it stopped, and applying a feed twice changes nothing.
 """
 
 from __future__ import annotations

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import quote
 from uuid import UUID
 
 import pytest
 
+from services.imports.erp.log import excerpt
 from services.imports.erp.signing import new_key_id, sign, tenant_of
 from services.imports.settings import settings
 from shared.context import SYSTEM
@@ -333,3 +336,45 @@ def test_only_owners_and_managers(desk: Desk, erp: Erp) -> None:
     sales = desk.client.role("sales")
     assert sales.get("/v1/erp/connections").status_code == 403
     assert sales.get(f"{erp.path}/log").status_code == 403
+
+
+# -- the log ---------------------------------------------------------------------------------------------------
+
+
+def test_no_secret_is_written_down(desk: Desk, erp: Erp) -> None:
+    """Wherever the ERP put it: in a field, a name, a list, in the forms of URLs, JSON and headers."""
+    for secret in (TOKEN, erp.secret):
+        forms = [secret, quote(secret, safe=""), base64.b64encode(secret.encode()).decode(), secret.encode().hex()]
+        erp.feed(
+            "samples",
+            [
+                {"title": f"Box {number}", "sku": form[:100], "note": [form], "unit_cost": form, form: 1}
+                for number, form in enumerate(forms)
+            ],
+        )
+        erp.feed("stock", [{"sku": form, "stock": 1} for form in forms])
+        text = json.dumps(desk.read(f"{erp.path}/log?limit=200"))
+        text += "".join(map(str, desk.service.query("SELECT erp_sync_log::text FROM erp_sync_log")))
+        text += "".join(map(str, desk.service.query("SELECT jobs::text FROM jobs")))
+        text += "".join(str(event.data) for event in desk.service.published())
+        for form in forms:
+            assert form not in text
+        assert "[redacted]" in text
+
+
+@pytest.mark.parametrize("offset", range(0, 60, 3))
+def test_no_cut_leaves_a_part_of_a_secret(offset: int) -> None:
+    secret = "s3cr3t-" + "q" * 33
+    for start in (4096, 4 * 4096):
+        text = "x" * (start - offset) + secret + "y" * 30_000
+        said = excerpt(text, [secret])
+        assert len(said.encode()) <= 4096
+        assert "qq" not in said
+        assert "s3cr" not in said
+    assert "qq" not in excerpt((secret + " ") * 2000, [secret])
+
+
+def test_excerpts_are_short_and_storable() -> None:
+    assert len(excerpt("ü" * 50_000, []).encode()) <= 4096
+    assert "\x00" not in excerpt("a\x00\ud800b" * 10, ["secret"])
+    assert excerpt("Authorization: Bearer abcdefgh", []) == "Authorization: [redacted]"
