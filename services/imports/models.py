@@ -122,6 +122,8 @@ class Image(TenantRecord, Base):
     next_attempt_at: Mapped[datetime] = mapped_column(server_default=func.now())
     code: Mapped[str | None] = mapped_column(default=None)
     """Why it failed, or is to be tried again."""
+    reason: Mapped[str | None] = mapped_column(default=None)
+    """Where we gave up: what the last try failed with."""
     sha256: Mapped[str | None] = mapped_column(default=None)
     """Names the stored file, and its thumbnail."""
     media_type: Mapped[str | None] = mapped_column(default=None)

@@ -16,6 +16,8 @@ from sqlalchemy.orm import Session
 from services.imports import catalog
 from services.imports.api.base import IMPORTERS, api
 from services.imports.models import Category, Image, Sample
+from services.imports.pictures.keys import THUMBNAIL_MEDIA_TYPE, original_key, thumbnail_key
+from services.imports.pictures.texts import TEXTS
 from services.imports.reading.kinds import normalize_key
 from shared import blobs
 from shared.db import unit_of_work
@@ -130,7 +132,8 @@ class ImageView(BaseModel):
     position: int
     url: str = Field(description="Where it came from.")
     state: Literal["pending", "attached", "failed"]
-    code: str | None = Field(description="Why it is not here.")
+    code: str | None = Field(description="Why it is not here, as a word for programs.")
+    message: str | None = Field(None, description="Why it is not here, and what to do.")
     attempts: int
     media_type: str | None
     width: int | None
@@ -220,7 +223,7 @@ def list_images(sample_id: UUID) -> Images:
         found = session.scalars(
             select(Image).where(Image.sample_id == sample_id).order_by(Image.position, Image.id).limit(200)
         )
-        return Images(items=[ImageView.model_validate(one) for one in found])
+        return Images(items=[_image_view(one) for one in found])
 
 
 @api.get(
@@ -237,8 +240,10 @@ def read_image_file(image_id: UUID, query: ImageFileQuery) -> flask.Response:
         raise NotFound(f"There is no picture {image_id}.")
     if image.sha256 is None or image.media_type is None:
         raise ImageNotReady(state=image.state, reason=image.code)
-    kind, media_type = ("images", image.media_type) if query.size == "full" else ("thumbnails", "image/webp")
-    key = f"imports/{image.tenant_id}/{kind}/{image.sha256}"
+    if query.size == "full":
+        key, media_type = original_key(image.tenant_id, image.sha256), image.media_type
+    else:
+        key, media_type = thumbnail_key(image.tenant_id, image.sha256), THUMBNAIL_MEDIA_TYPE
     store = blobs.store()
     address = store.url_for(key, _ADDRESS_SECONDS, filename=image.sha256, media_type=media_type)
     if address is not None:
@@ -253,6 +258,12 @@ def read_image_file(image_id: UUID, query: ImageFileQuery) -> flask.Response:
         # It came from a stranger: a browser shows it as a picture and as nothing else.
         headers={"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "default-src 'none'; sandbox"},
     )
+
+
+def _image_view(image: Image) -> ImageView:
+    view = ImageView.model_validate(image)
+    view.message = TEXTS.get(image.code) if image.code is not None else None
+    return view
 
 
 def _find(session: Session, sample_id: UUID, *, lock: bool = False) -> Sample:

@@ -34,8 +34,8 @@ from services.imports.jobs.erp import apply_feed
 from services.imports.settings import settings
 from shared.context import current, use
 from shared.db import new_id, unit_of_work
-from shared.outbound import Refused
 from shared.outbound.addresses import parse
+from shared.outbound.errors import Refused
 from shared.web import Answer, BadRequest, FieldError, NotFound, Page, PageQuery, created, paginate
 from shared.web.problems import Unauthorized
 

@@ -189,9 +189,12 @@ class BackroomTarget:
         rows = connection.execute(
             """
             SELECT j.id::text, j.tenant_id, j.actor, j.state, j.outcome, j.failure ->> 'code',
-                   (SELECT count(*) FROM outbox o WHERE o.subject = j.id::text AND o.type LIKE '%.job.failed.v1'),
+                   coalesce(told.times, 0),
                    (SELECT a.detail FROM job_attempts a WHERE a.job_id = j.id ORDER BY a.number DESC LIMIT 1)
-            FROM jobs j WHERE NOT (j.state = 'scheduled' AND j.run_at > now() + interval '10 minutes')
+            FROM jobs j LEFT JOIN (
+                SELECT subject, count(*) AS times FROM outbox WHERE type LIKE '%.job.failed.v1' GROUP BY subject
+            ) AS told ON told.subject = j.id::text
+            WHERE NOT (j.state = 'scheduled' AND j.run_at > now() + interval '10 minutes')
             """
         ).fetchall()
         return [JobRecord(*row) for row in rows]
