@@ -198,8 +198,10 @@ def test_a_recording_does_not_bring_back_what_was(desk: Desk, erp: Erp) -> None:
 
 def test_the_same_items_again_change_nothing_and_are_no_news(desk: Desk, erp: Erp) -> None:
     item = {**BOX, "image_url": "https://example.com/a.png"}
+    moment = now()
     for second in range(3):
-        erp.feed("samples", [item], now=now() - timedelta(seconds=second))
+        # Of different times, or they were one message that is repeated.
+        erp.feed("samples", [item], now=moment - timedelta(seconds=second))
     assert desk.service.query("SELECT version FROM samples") == [(1,)]
     assert desk.service.published(UPDATED) == []
     assert [row["counts"]["unchanged"] for row in erp.log()] == [1, 1, 0]
