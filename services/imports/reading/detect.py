@@ -4,7 +4,7 @@
 
 Any bytes get an answer, and the same bytes always the same one. It is a proposal: people see it and can correct it.
 
-A byte order mark decides. Without one, zero bytes on one side of the pairs mean UTF-16; then what decodes as UTF-8 is
+A byte order mark decides. Without one, zero bytes and separators in pairs mean UTF-16; then what decodes as UTF-8 is
 UTF-8, since other text hardly ever does so by chance. The rest is called Windows-1252, which most spreadsheets of the
 West write. Its five bytes without a meaning (81, 8D, 8F, 90, 9D) do not change the answer; whoever reads the file is
 told where the first of them is, for they show that it was written in something else.
@@ -30,9 +30,10 @@ _RECORDS: Final = 50
 """So many records are looked at for the delimiter,"""
 _CHARS: Final = 1 << 16
 """of so much text."""
-_ZEROS: Final = 0.05
-"""Where at least this part of all pairs has a zero on the one side, the text is UTF-16. It is little, because of Asian
-scripts only separators and digits have one."""
+_ZEROS: Final = {True: 0.2, False: 0.01}
+"""Where at least this part of all pairs has a zero on the one side, the text may be UTF-16. It is much where the text
+reads as UTF-8, too, which may just have a stray zero, and little where it does not: of Asian scripts only separators
+and digits have one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,19 +72,27 @@ def _encoding(head: bytes, whole: bool) -> str:
         return "utf-8-sig"
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
+    reads_as_utf_8 = _decoded(head, "utf-8", whole) is not None
     if b"\0" in head:
         pairs = len(head) // 2
-        high, low = head[: 2 * pairs : 2].count(0), head[1 : 2 * pairs : 2].count(0)
-        for encoding, zeros, others in (("utf-16-le", low, high), ("utf-16-be", high, low)):
-            # A Chinese character may have a zero of its own on the other side.
-            if zeros >= _ZEROS * pairs and zeros > 3 * others and _is_text(head, encoding, whole):
-                return encoding
-    return "utf-8" if _decoded(head, "utf-8", whole) is not None else "cp1252"
+        zeros = {
+            "utf-16-le": head[1 : 2 * pairs : 2].count(0) / max(pairs, 1),
+            "utf-16-be": head[: 2 * pairs : 2].count(0) / max(pairs, 1),
+        }
+        marks = {encoding: _marks(head, encoding, whole) for encoding in zeros}
+        best, other = sorted(marks, key=marks.__getitem__, reverse=True)
+        # Read the wrong way round, a comma is a letter of a dead script, and a line end is nothing at all.
+        if marks[best] > 3 * marks[other] and zeros[best] >= _ZEROS[reads_as_utf_8]:
+            return best
+    return "utf-8" if reads_as_utf_8 else "cp1252"
 
 
-def _is_text(head: bytes, encoding: str, whole: bool) -> bool:
+def _marks(head: bytes, encoding: str, whole: bool) -> int:
+    """Count what separates cells and lines; none, where it is no text in this encoding."""
     text = _decoded(head, encoding, whole)
-    return text is not None and "\0" not in text and any(mark in text for mark in (*DELIMITERS, "\n", "\r"))
+    if text is None or "\0" in text:
+        return 0
+    return sum(map(text.count, (*DELIMITERS, "\n", "\r")))
 
 
 def _decoded(head: bytes, encoding: str, whole: bool) -> str | None:
