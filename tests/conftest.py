@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from shared.runtime.service import Service
 from shared.testing.servers import (
@@ -18,6 +19,10 @@ from shared.testing.servers import (
     skip_or_fail,
 )
 from shared.testing.service import ServiceUnderTest, Templates
+
+# A machine that is busy is no reason to fail.
+settings.register_profile("backroom", deadline=None, print_blob=True)
+settings.load_profile("backroom")
 
 
 @pytest.fixture(scope="session")

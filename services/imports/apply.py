@@ -11,31 +11,17 @@ A record remembers the import and the row that made or last changed it; that is 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 from psycopg import Connection as Psycopg
 from sqlalchemy.orm import Session
 
+from services.imports.reading.layout import Staged
 from services.imports.tables import TABLES, Table
 from shared.context import current
-from shared.db import new_id
 
-__all__ = ["Outcome", "Staged", "apply"]
-
-_BLOCK: Final = 1 << 18
-_SPECIAL: Final = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
-
-
-@dataclass(slots=True)
-class Staged:
-    """Good rows, column by column: `columns` are those of the kind's table, values as text; None is null."""
-
-    rows: list[int]
-    """Their numbers in the file, rising."""
-    columns: dict[str, Sequence[str | None]]
-    """Also the key columns (`title_key`). A column that is missing keeps its default, and what an update finds."""
+__all__ = ["Outcome", "apply"]
 
 
 @dataclass(slots=True)
@@ -57,24 +43,22 @@ def apply(
     fits two records, the strongest key decides. Within a file the first row wins in both modes.
     """
     outcome = Outcome()
-    if not staged.rows:
+    if not staged.numbers:
         return outcome
     table = TABLES[kind]
     connection = _psycopg(session)
-    names = ["row", "id", *staged.columns]
-    ids = [new_id() for _ in staged.rows]
-    _stage(connection, table, names, staged, ids)
+    _stage(connection, table, staged)
     tenant = current().tenant_id
     parameters = {"tenant": tenant, "import": import_id}
-    made = connection.execute(_insert(table, staged), parameters).fetchone()
-    known = dict(zip(staged.rows, ids, strict=True))
-    created = {row: known[row] for row in (made and made[0]) or ()}
+    # Ids in their binary form: as text, they would take as long to read as all else.
+    made = connection.execute(_insert(table, staged), parameters, binary=True).fetchone()
+    created: dict[int, uuid.UUID] = dict(zip(*made, strict=True)) if made and made[0] else {}
     if room is not None and len(created) > room:
         outcome.no_room = list(created)[room:]
         surplus = [created.pop(row) for row in outcome.no_room]
         connection.execute(f"DELETE FROM {table.name} WHERE id = ANY(%s)", (surplus,))  # noqa: S608
     outcome.created = created
-    passed_over = len(created) + len(outcome.no_room) < len(staged.rows)
+    passed_over = len(created) + len(outcome.no_room) < len(staged.numbers)
     if mode == "update" and passed_over and (statement := _update(table, staged)):
         settled = {**parameters, "settled": [*created, *outcome.no_room]}
         outcome.updated = dict(connection.execute(statement, settled))
@@ -87,7 +71,7 @@ def _psycopg(session: Session) -> Psycopg[Any]:
     return driver
 
 
-def _stage(connection: Psycopg[Any], table: Table, names: list[str], staged: Staged, ids: list[uuid.UUID]) -> None:
+def _stage(connection: Psycopg[Any], table: Table, staged: Staged) -> None:
     staging = _staging(table)
     types = {**table.columns, **dict.fromkeys(table.key_columns, 'text COLLATE "C"')}
     columns = ", ".join(f"{name} {kind}" for name, kind in types.items())
@@ -95,39 +79,13 @@ def _stage(connection: Psycopg[Any], table: Table, names: list[str], staged: Sta
         f"CREATE TEMPORARY TABLE IF NOT EXISTS {staging} (row integer, id uuid, {columns}) ON COMMIT DELETE ROWS"
     )
     connection.execute(f"DELETE FROM {staging}")  # noqa: S608
-    cells = (map(str, staged.rows), map(str, ids), *map(_escaped, staged.columns.values()))
-    lines = map("\t".join, zip(*cells, strict=True))
-    with connection.cursor().copy(f"COPY {staging} ({', '.join(names)}) FROM STDIN") as copy:
-        for block in _blocks(lines):
-            copy.write(block)
+    names = ", ".join(("row", "id", *staged.names))
+    with connection.cursor().copy(f"COPY {staging} ({names}) FROM STDIN") as copy:
+        copy.write(staged.data)
 
 
 def _staging(table: Table) -> str:
     return f"staging_{table.name}"
-
-
-def _escaped(column: Sequence[str | None]) -> Iterable[str]:
-    """Return the cells in COPY's text format; a column without anything special in it goes as it is."""
-    try:
-        joined = "".join(column)  # type: ignore[arg-type]
-    except TypeError:
-        return ("\\N" if cell is None else cell.translate(_SPECIAL) for cell in column)
-    if "\\" in joined or "\t" in joined or "\n" in joined or "\r" in joined:
-        return (cell.translate(_SPECIAL) for cell in column if cell is not None)
-    return column  # type: ignore[return-value]
-
-
-def _blocks(lines: Iterable[str]) -> Iterable[bytes]:
-    gathered: list[str] = []
-    size = 0
-    for line in lines:
-        gathered.append(line)
-        size += len(line)
-        if size >= _BLOCK:
-            yield ("\n".join(gathered) + "\n").encode()
-            gathered, size = [], 0
-    if gathered:
-        yield ("\n".join(gathered) + "\n").encode()
 
 
 # Names of tables and columns are those of `TABLES`, never anybody's input.
@@ -140,7 +98,7 @@ def _value(table: Table, column: str) -> str:
 
 
 def _insert(table: Table, staged: Staged) -> str:
-    columns = list(staged.columns)
+    columns = staged.names
     # One array is read in a fraction of the time of thousands of rows.
     return f"""
         WITH made AS (
@@ -148,16 +106,16 @@ def _insert(table: Table, staged: Staged) -> str:
             SELECT id, %(tenant)s, %(import)s, row, {", ".join(_value(table, column) for column in columns)}
             FROM {_staging(table)} AS staged ORDER BY row
             ON CONFLICT DO NOTHING
-            RETURNING import_row
+            RETURNING import_row, id
         )
-        SELECT array_agg(import_row ORDER BY import_row) FROM made
+        SELECT array_agg(import_row ORDER BY import_row), array_agg(id ORDER BY import_row) FROM made
     """  # noqa: S608
 
 
 def _update(table: Table, staged: Staged) -> str | None:
-    keys = [key for key in table.key_columns if key in staged.columns]
+    keys = [key for key in table.key_columns if key in staged.names]
     fixed = {*keys, *table.keys}
-    changed = [column for column in staged.columns if column not in fixed]
+    changed = [column for column in staged.names if column not in fixed]
     if not changed:
         return None
     # One look-up per key, each by its own index; the strongest key that finds a record wins.

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from services.imports.models import Category, Sample
-from services.imports.reading.kinds import normalize_key
+from services.imports.reading.checks import LEVEL, normalize_key
 from shared.events import publish
 from shared.events.contracts.imports import SamplesUpdated
 
-__all__ = ["LEVEL", "category_paths", "change", "taken_by"]
-
-LEVEL: Final = ">"
-"""Between the levels of a category's path."""
+__all__ = ["category_paths", "change", "taken_by"]
 
 
 def taken_by(session: Session, *, title: str | None, sku: str | None, besides: UUID | None = None) -> str | None:

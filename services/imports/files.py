@@ -13,8 +13,7 @@ from sqlalchemy.orm import Session
 from services.imports.models import Import, Upload
 from services.imports.reading.detect import Dialect
 from services.imports.reading.kinds import KINDS, Kind
-from services.imports.reading.table import Batch, batches, stream_of
-from services.imports.settings import settings
+from services.imports.reading.table import stream_of
 from shared import blobs
 
 __all__ = ["HEAD", "Received", "Source", "open_source", "receive", "upload_key"]
@@ -37,10 +36,6 @@ class Source:
     def stream(self) -> BinaryIO:
         """Open the file from its beginning. Raises blobs.NoSuchBlob."""
         return stream_of(blobs.store().get(self.key))
-
-    def batches(self, skip: int) -> Iterator[Batch]:
-        """Return its rows after the first `skip`, in batches."""
-        return batches(self.stream(), self.dialect, size=settings().batch_rows, skip=skip)
 
 
 def open_source(session: Session, row: Import) -> Source:

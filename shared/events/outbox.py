@@ -19,7 +19,7 @@ _INSERT = """
 INSERT INTO outbox (id, tenant_id, type, subject, sequence, data, principal, correlation_id, causation_id, traceparent)
 SELECT id, %(tenant)s, %(type)s, subject, sequence, data::jsonb, %(principal)s, %(correlation)s, %(causation)s,
        %(traceparent)s
-FROM unnest(%(ids)s::uuid[], %(subjects)s::text[], %(sequences)s::bigint[], %(data)s::text[])
+FROM unnest(%(ids)s::uuid[], %(subjects)s::text[], %(sequences)s::bigint[], %(data)b::text[])
      AS event(id, subject, sequence, data)
 """
 

@@ -48,7 +48,7 @@ INSERT INTO jobs ({_COLUMNS})
 SELECT id, %(tenant)s, %(queue)s, %(actor)s, %(priority)s, arguments::jsonb, subject, 'scheduled', NULL,
        coalesce(%(run_at)s, now()), unique_key, once_key, %(parent)s, %(origin)s, %(principal)s, %(request)s,
        %(correlation)s, %(causation)s, %(traceparent)s
-FROM unnest(%(ids)s::uuid[], %(arguments)s::text[], %(subjects)s::text[], %(unique)s::text[], %(once)s::text[])
+FROM unnest(%(ids)s::uuid[], %(arguments)b::text[], %(subjects)s::text[], %(unique)s::text[], %(once)s::text[])
      AS job(id, arguments, subject, unique_key, once_key)
 ON CONFLICT DO NOTHING RETURNING id
 """  # noqa: S608

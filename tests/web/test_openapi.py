@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
+from shared.testing.document import service_does_what_it_says
 from shared.web import Signer
 from shared.web.serve import Server
 from shared.web.testing import Client
 
 from .jobs import Jobs
-
-# A repeated creation is answered by replay though the thing may be gone since, and a valid request may come
-# under a key that stands for another one: both are meant, and both trip these checks.
-EXCLUDED = "positive_data_acceptance,ensure_resource_availability"
-EXAMPLES = os.environ.get("BACKROOM_SCHEMATHESIS_EXAMPLES", "25")
 
 
 def test_document_is_valid(client: Client) -> None:
@@ -54,19 +47,4 @@ def test_service_does_what_the_document_says(server: Server, signer: Signer, job
     for state in ("scheduled", "failed", "succeeded"):
         jobs.add(state=state)
     token = signer.issue("acme", "user:ada", "owner")
-    done = subprocess.run(
-        [
-            sys.executable, "-c", "from schemathesis.cli import schemathesis; schemathesis()",
-            "run", f"{server.url}/openapi.json",
-            "--header", f"Authorization: Bearer {token}",
-            "--max-examples", EXAMPLES,
-            "--exclude-path", "/v1/events",
-            "--exclude-path", "/v1/jobs/{job_id}/events",
-            "--exclude-checks", EXCLUDED,
-            "--request-timeout", "10",
-            "--seed", "1",
-            "--no-color",
-        ],
-        cwd=tmp_path, capture_output=True, text=True, check=False, timeout=580,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-20_000:] + done.stderr[-2_000:]
+    service_does_what_it_says(server.url, token, tmp_path, examples=25)

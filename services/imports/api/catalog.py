@@ -18,7 +18,7 @@ from services.imports.api.base import IMPORTERS, api
 from services.imports.models import Category, Image, Sample
 from services.imports.pictures.keys import THUMBNAIL_MEDIA_TYPE, original_key, thumbnail_key
 from services.imports.pictures.texts import TEXTS
-from services.imports.reading.kinds import normalize_key
+from services.imports.reading.checks import LEVEL, normalize_key
 from shared import blobs
 from shared.db import unit_of_work
 from shared.web import (
@@ -284,9 +284,9 @@ def _known_categories(session: Session, paths: list[str]) -> list[str]:
 
 
 def _below(path: str) -> ColumnElement[bool]:
-    key = catalog.LEVEL.join(normalize_key(part) for part in path.split(catalog.LEVEL))
+    key = LEVEL.join(normalize_key(part) for part in path.split(LEVEL))
     keys = select(Category.path_key).where(
-        or_(Category.path_key == key, Category.path_key.startswith(key + catalog.LEVEL, autoescape=True))
+        or_(Category.path_key == key, Category.path_key.startswith(key + LEVEL, autoescape=True))
     )
     return Sample.categories.op("?|", is_comparison=True)(func.array(keys.scalar_subquery()))
 

@@ -15,9 +15,8 @@ from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, Field, StringConstraints, ValidationError
 
-from services.imports.jobs.rows import Prepared, prepare
-from services.imports.models import Import
 from services.imports.reading.kinds import KINDS, normalize_key
+from services.imports.reading.layout import Laid, lay_out
 from services.imports.reading.table import Batch
 
 __all__ = ["Bad", "Levels", "name_of", "read_samples", "read_stock"]
@@ -59,7 +58,7 @@ def name_of(item: Any) -> str | None:
     return None
 
 
-def read_samples(items: Sequence[Any], bad: list[Bad]) -> Iterator[Prepared]:
+def read_samples(items: Sequence[Any], bad: list[Bad]) -> Iterator[Laid]:
     """Yield the good items, in groups of the same fields; their rows are their places in the page."""
     groups: dict[tuple[str, ...], list[tuple[int, list[str]]]] = {}
     for place, item in enumerate(items):
@@ -75,17 +74,15 @@ def read_samples(items: Sequence[Any], bad: list[Bad]) -> Iterator[Prepared]:
         groups.setdefault(fields, []).append((place, cells))
     for fields, rows in groups.items():
         mapping = {name: index for index, name in enumerate(fields)}
-        # Of an import, checking looks at the header and the mapping alone.
-        form = Import(header=list(fields), mapping=mapping)
-        prepared = prepare(_KIND, form, Batch(0, [cells for _, cells in rows]))
+        laid = lay_out(_KIND, mapping, fields, Batch(0, [cells for _, cells in rows]))
         places = [place for place, _ in rows]
-        for failure in prepared.failures:
+        for failure in laid.failures:
             place = places[failure.row]
             said = " ".join(f"{issue['column'] or 'item'}: {issue['message']}" for issue in failure.issues)
             bad.append(Bad(place, name_of(items[place]), said))
-        prepared.staged.rows = [places[row] for row in prepared.staged.rows]
-        prepared.images = {places[row]: urls for row, urls in prepared.images.items()}
-        yield prepared
+        laid.numbers = [places[row] for row in laid.numbers]
+        laid.images = {places[row]: urls for row, urls in laid.images.items()}
+        yield laid
 
 
 def read_stock(items: Sequence[Any], bad: list[Bad]) -> Levels:

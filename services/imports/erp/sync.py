@@ -19,12 +19,13 @@ from uuid import UUID
 from sqlalchemy import func, or_, select, text
 from sqlalchemy.orm import Session
 
-from services.imports.apply import Staged, apply
+from services.imports.apply import apply
 from services.imports.erp import log
 from services.imports.erp.items import Bad, name_of, read_samples, read_stock
 from services.imports.erp.models import Entity, ErpConnection
-from services.imports.jobs.rows import _save_categories, _save_images
+from services.imports.jobs.rows import save_categories, save_images
 from services.imports.models import Sample
+from services.imports.reading.layout import Laid, stage
 from services.imports.reading.texts import sentence
 from services.imports.settings import settings
 from services.imports.tables import TABLES
@@ -125,16 +126,17 @@ def _samples(session: Session, items: Sequence[Any], bad: list[Bad], room: int |
     created: list[UUID] = []
     updated: list[UUID] = []
     seen: list[UUID] = []
-    for prepared in read_samples(items, bad):
-        same = _unchanged(session, prepared.staged)
-        _leave_out(prepared.staged, same)
+    for laid in read_samples(items, bad):
+        same = _unchanged(session, laid)
+        _leave_out(laid, same)
         left = None if room is None else room - len(created)
-        outcome = apply(session, "samples", prepared.staged, import_id=run, mode="update", room=left)
+        staged = stage(laid.numbers, laid.columns)
+        outcome = apply(session, "samples", staged, import_id=run, mode="update", room=left)
         for place in outcome.no_room:
             bad.append(Bad(place, name_of(items[place]), sentence("plan_limit_reached")))
-        _save_categories(session, prepared.categories)
+        save_categories(session, laid.categories)
         # A picture may be new where all else is as it was.
-        _save_images(session, run, prepared.images, replace(outcome, updated={**outcome.updated, **same}))
+        save_images(session, run, laid.images, replace(outcome, updated={**outcome.updated, **same}))
         seen += same.values()
         created += outcome.created.values()
         updated += outcome.updated.values()
@@ -148,9 +150,9 @@ def _samples(session: Session, items: Sequence[Any], bad: list[Bad], room: int |
     return created, updated
 
 
-def _unchanged(session: Session, staged: Staged) -> dict[int, UUID]:
+def _unchanged(session: Session, laid: Laid) -> dict[int, UUID]:
     """Return the rows, each with its sample, that say what is known already: most of what an ERP says every hour."""
-    keys = {name: staged.columns.get(f"{name}_key", ()) for name in TABLES["samples"].keys}
+    keys = {name: laid.columns.get(f"{name}_key", ()) for name in TABLES["samples"].keys}
     found = session.scalars(
         select(Sample)
         .where(
@@ -166,13 +168,13 @@ def _unchanged(session: Session, staged: Staged) -> dict[int, UUID]:
         "title": {sample.title_key: sample for sample in found},
     }
     fixed = {*keys, *(f"{name}_key" for name in keys)}
-    changing = [name for name in staged.columns if name not in fixed]
+    changing = [name for name in laid.columns if name not in fixed]
     same: dict[int, UUID] = {}
-    for index, row in enumerate(staged.rows):
+    for index, row in enumerate(laid.numbers):
         # As an update finds it: the strongest key decides.
         matches = (by_key[name].get(column[index]) for name, column in keys.items() if column)
         sample = next((each for each in matches if each is not None), None)
-        if sample is not None and all(_same(sample, name, staged.columns[name][index]) for name in changing):
+        if sample is not None and all(_same(sample, name, laid.columns[name][index]) for name in changing):
             same[row] = sample.id
     for sample in found:
         session.expunge(sample)
@@ -191,11 +193,11 @@ def _same(sample: Sample, name: str, value: str | None) -> bool:
     return bool(there == value)
 
 
-def _leave_out(staged: Staged, rows: Container[int]) -> None:
-    kept = [index for index, row in enumerate(staged.rows) if row not in rows]
-    if len(kept) < len(staged.rows):
-        staged.rows = [staged.rows[index] for index in kept]
-        staged.columns = {name: [column[index] for index in kept] for name, column in staged.columns.items()}
+def _leave_out(laid: Laid, rows: Container[int]) -> None:
+    kept = [index for index, row in enumerate(laid.numbers) if row not in rows]
+    if len(kept) < len(laid.numbers):
+        laid.numbers = [laid.numbers[index] for index in kept]
+        laid.columns = {name: [column[index] for index in kept] for name, column in laid.columns.items()}
 
 
 def _stock(session: Session, items: Sequence[Any], bad: list[Bad]) -> list[UUID]:

@@ -1,27 +1,21 @@
-"""Rows of a file on their way into records: laid out for the database by one thread, saved by another.
-
-`prepare` is pure and runs ahead; `save` runs in the transaction of its batch.
-"""
+"""Rows of a file on their way into records: a batch of them is saved, in the transaction of that batch."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from services.imports.apply import Outcome, Staged, apply
+from services.imports.apply import Outcome, apply
 from services.imports.jobs.images import fetch_image
 from services.imports.models import Import
-from services.imports.reading.batch import Issue, check_batch
-from services.imports.reading.kinds import Kind, normalize_key
-from services.imports.reading.table import Batch
+from services.imports.reading.layout import Failure
+from services.imports.reading.reader import Prepared
 from services.imports.reading.texts import sentence
-from services.imports.tables import TABLES
 from shared.context import current
 from shared.db import new_id
 from shared.events import publish_many
@@ -29,35 +23,9 @@ from shared.events.contracts.imports import MemberRequested, OrderRequested, Sam
 from shared.events.publish import Occurrence
 from shared.jobs import Priority, enqueue_many
 
-__all__ = ["Counts", "Prepared", "prepare", "save"]
+__all__ = ["Counts", "asks", "save", "save_categories", "save_images"]
 
 _PER_EVENT: Final = 500
-LEVEL: Final = ">"
-"""Between the levels of a category's path."""
-
-
-@dataclass(slots=True)
-class Failure:
-    """A row that failed: what is wrong with it, and its cells as they were."""
-
-    row: int
-    issues: list[dict[str, Any]]
-    cells: list[str]
-
-
-@dataclass(slots=True)
-class Prepared:
-    """A batch, ready to be saved."""
-
-    count: int
-    staged: Staged
-    failures: list[Failure]
-    cells: dict[int, list[str]]
-    """Of all rows, by number: a row may yet fail in the database."""
-    categories: dict[str, tuple[str, str | None]] = field(default_factory=dict)
-    """{path key: (name, path key of the parent)}"""
-    images: dict[int, list[str]] = field(default_factory=dict)
-    """URLs of a row's pictures."""
 
 
 @dataclass(slots=True)
@@ -70,39 +38,9 @@ class Counts:
     failed: int
 
 
-def prepare(kind: Kind, import_: Import, batch: Batch) -> Prepared:
-    """Check the rows of a batch and lay out the good ones, column by column."""
-    checked = check_batch(kind, import_.mapping, import_.header, batch)
-    table = TABLES[kind.name]
-    columns: dict[str, Sequence[str | None]] = {}
-    categories: dict[str, tuple[str, str | None]] = {}
-    images: dict[int, list[str]] = {}
-    for name, values in checked.values.items():
-        if name == "category":
-            # Equal cells share one list, and most catalogs have far fewer categories than rows.
-            distinct = {id(value): value for value in values}
-            paths = {known: json.dumps(_paths(value, categories)) for known, value in distinct.items()}
-            columns["categories"] = [paths[id(value)] for value in values]
-        elif name == "image_url":
-            images = {row: urls for row, urls in zip(checked.numbers, values, strict=True) if urls}
-        elif table.columns[name] == "jsonb":
-            columns[name] = [json.dumps(value) for value in values]
-        elif name in table.nullable or table.columns[name] != "text":
-            columns[name] = [str(value) if value not in (None, "") else None for value in values]
-        else:
-            columns[name] = values
-    if checked.custom is not None:
-        columns["custom_fields"] = [json.dumps(value) for value in checked.custom]
-    for name, keys in checked.keys.items():
-        columns[f"{name}_key"] = keys
-    return Prepared(
-        count=len(batch.rows),
-        staged=Staged(checked.numbers, columns),
-        failures=_failures(checked.issues, checked.failed),
-        cells=dict(enumerate(batch.rows, batch.first)),
-        categories=categories,
-        images=images,
-    )
+def asks(kind: str) -> bool:
+    """Whether records of a kind belong to another service, which is asked for them."""
+    return kind in _ASKS
 
 
 def save(session: Session, import_: Import, batch: Prepared, *, room: int | None) -> Counts:
@@ -112,45 +50,25 @@ def save(session: Session, import_: Import, batch: Prepared, *, room: int | None
         Failure(
             row,
             [{"column": None, "code": "plan_limit_reached", "message": sentence("plan_limit_reached")}],
-            batch.cells[row],
+            batch.cells(row),
         )
         for row in outcome.no_room
     ]
     _save_failures(session, import_.id, failures)
     if import_.kind == "samples":
-        _save_categories(session, batch.categories)
-        _save_images(session, import_.id, batch.images, outcome)
+        save_categories(session, batch.categories)
+        save_images(session, import_.id, batch.images, outcome)
         _tell(session, import_.id, outcome)
     else:
-        _ask(session, import_, batch.staged, outcome)
+        _ask(session, import_, batch, outcome)
     created, updated, failed = len(outcome.created), len(outcome.updated), len(failures)
     return Counts(created, updated, batch.count - created - updated - failed, failed)
-
-
-def _paths(value: Iterable[Sequence[str]], known: dict[str, tuple[str, str | None]]) -> list[str]:
-    """Return the keys of a record's categories; note them and their parents."""
-    keys = []
-    for path in value:
-        key: str | None = None
-        for name in path:
-            parent, key = key, f"{key}{LEVEL}{normalize_key(name)}" if key else normalize_key(name)
-            known.setdefault(key, (name, parent))
-        if key is not None and key not in keys:
-            keys.append(key)
-    return keys
-
-
-def _failures(issues: Iterable[Issue], cells: dict[int, list[str]]) -> list[Failure]:
-    found = {row: Failure(row, [], raw) for row, raw in cells.items()}
-    for issue in issues:
-        found[issue.row].issues.append({"column": issue.column, "code": issue.code, "message": issue.message})
-    return [found[row] for row in sorted(found)]
 
 
 _INSERT_FAILURES: Final = """
 INSERT INTO import_failures (tenant_id, import_id, row, issues, cells)
 SELECT %(tenant)s, %(import)s, failed.row, failed.issues, failed.cells
-FROM unnest(%(rows)s::integer[], %(issues)s::jsonb[], %(cells)s::jsonb[]) AS failed(row, issues, cells)
+FROM unnest(%(rows)s::integer[], %(issues)b::text[]::jsonb[], %(cells)b::text[]::jsonb[]) AS failed(row, issues, cells)
 """
 
 _INSERT_CATEGORIES: Final = """
@@ -185,7 +103,8 @@ def _save_failures(session: Session, import_id: UUID, failures: list[Failure]) -
         )
 
 
-def _save_categories(session: Session, categories: dict[str, tuple[str, str | None]]) -> None:
+def save_categories(session: Session, categories: dict[str, tuple[str, str | None]]) -> None:
+    """Save those that are new, in the open transaction; see `Laid` for what they are."""
     if categories:
         # In one order, lest two imports with the same new categories wait for each other.
         found = sorted(categories.items())
@@ -201,7 +120,8 @@ def _save_categories(session: Session, categories: dict[str, tuple[str, str | No
         )
 
 
-def _save_images(session: Session, import_id: UUID, images: dict[int, list[str]], outcome: Outcome) -> None:
+def save_images(session: Session, import_id: UUID, images: dict[int, list[str]], outcome: Outcome) -> None:
+    """Note the pictures of what was created or updated, in the open transaction, and have them fetched."""
     wanted = [
         (new_id(), record, position, url)
         for row, record in (*outcome.created.items(), *outcome.updated.items())
@@ -243,13 +163,13 @@ _ASKS: Final[dict[str, tuple[type[Any], str]]] = {
 """Kinds whose records belong to another service: what asks it for one, and what the event is about."""
 
 
-def _ask(session: Session, import_: Import, staged: Staged, outcome: Outcome) -> None:
+def _ask(session: Session, import_: Import, batch: Prepared, outcome: Outcome) -> None:
     """Ask the owner of such records for what is new."""
     if import_.kind not in _ASKS:
         return
     contract, subject = _ASKS[import_.kind]
-    names = [name for name in staged.columns if name in contract.model_fields]
-    cells = dict(zip(staged.rows, zip(*(staged.columns[name] for name in names), strict=True), strict=True))
+    names = [name for name in batch.columns if name in contract.model_fields]
+    cells = dict(zip(batch.staged.numbers, zip(*(batch.columns[name] for name in names), strict=True), strict=True))
     occurrences = []
     for row in outcome.created:
         values: dict[str, Any] = {

@@ -2,13 +2,11 @@
 
 A batch is one commit: its records, its failures, the counters, the checkpoint. A run that is killed is resumed after
 the last batch that was committed, by whichever worker takes the job over; nothing is done twice, and nothing is left
-out. While the database takes one batch, a thread reads and checks the next.
+out. While the database takes one batch, the next is read and checked (`ahead`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -17,10 +15,12 @@ from sqlalchemy import func, select, text, update
 from sqlalchemy.orm import Session
 
 from services.imports.files import Source, open_source
+from services.imports.jobs.ahead import look_over, reading
 from services.imports.jobs.report import write_report
-from services.imports.jobs.rows import Prepared, prepare, save
+from services.imports.jobs.rows import asks, save
 from services.imports.models import Import
-from services.imports.reading.table import Batch, FileProblem, Limits, survey
+from services.imports.reading.reader import Prepared
+from services.imports.reading.table import FileProblem, Limits
 from services.imports.settings import settings
 from services.imports.tables import TABLES
 from shared import blobs
@@ -48,11 +48,8 @@ def run_import(import_id: UUID, file_name: str) -> dict[str, int]:
             total = _survey(source)
             _start(import_id, source, total)
         done = int(job.checkpoint.get("row", 0))
-        with ThreadPoolExecutor(1, thread_name_prefix="reading") as reader:
-            batches = source.batches(skip=done)
-            ahead = reader.submit(_next, batches, source)
-            while (batch := ahead.result()) is not None:
-                ahead = reader.submit(_next, batches, source)
+        with reading(source, skip=done, size=settings().batch_rows, tell=asks(source.kind.name)) as batches:
+            for batch in batches:
                 done += batch.count
                 _commit(source, batch, done, total)
                 job.breathe()
@@ -107,11 +104,7 @@ def _begin(import_id: UUID) -> Source:
 
 def _survey(source: Source) -> int:
     limits = settings()
-    found = survey(
-        source.stream(),
-        source.dialect,
-        Limits(rows=limits.max_rows, columns=limits.max_columns, field=limits.max_field_chars),
-    )
+    found = look_over(source, Limits(rows=limits.max_rows, columns=limits.max_columns, field=limits.max_field_chars))
     if found.header != source.import_.header:
         raise GiveUp("mapping_does_not_fit")
     return found.rows
@@ -142,12 +135,6 @@ def _start(import_id: UUID, source: Source, total: int) -> None:
             subject=import_id,
         )
         job.progress(0, total, unit="rows", checkpoint={"total": total, "row": 0, "room": room})
-
-
-def _next(batches: Iterator[Batch], source: Source) -> Prepared | None:
-    """In the reading thread: read, check and lay out the next batch; None at the end."""
-    batch = next(batches, None)
-    return None if batch is None else prepare(source.kind, source.import_, batch)
 
 
 def _commit(source: Source, batch: Prepared, done: int, total: int) -> None:

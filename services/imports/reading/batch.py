@@ -49,8 +49,8 @@ class Checked:
     values: dict[str, list[Any]] = field(default_factory=dict)
     """By field, for the fields of the mapping. What an empty cell becomes is None, or the default of the field; fields
     that hold several values have lists, which equal cells share."""
-    custom: list[dict[str, str]] | None = None
-    """Custom fields that are not empty, row by row; None where the mapping has none."""
+    custom: dict[str, list[str]] | None = None
+    """By name, for the custom fields of the mapping; None where it has none."""
     keys: dict[str, list[str | None]] = field(default_factory=dict)
     """Normalized, for the key fields of the mapping."""
     issues: list[Issue] = field(default_factory=list)
@@ -108,11 +108,7 @@ def check_batch(kind: Kind, mapping: Mapping[str, int], header: Sequence[str], b
         if key in texts:
             checked.keys[key] = [normalize_key(text) or None for text in _only(texts[key], good)]
     if custom:
-        names = tuple(custom)
-        columns = [_only(column, good) for column in custom.values()]
-        checked.custom = [
-            {name: value for name, value in zip(names, row, strict=True) if value} for row in zip(*columns, strict=True)
-        ]
+        checked.custom = {name: _only(column, good) for name, column in custom.items()}
     return checked
 
 

@@ -15,13 +15,27 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any, Final
 
-__all__ = ["Bad", "Check", "categories", "choice", "country", "decimal", "email", "lines", "normalize_key", "urls"]
+__all__ = [
+    "LEVEL",
+    "Bad",
+    "Check",
+    "categories",
+    "choice",
+    "country",
+    "decimal",
+    "email",
+    "lines",
+    "normalize_key",
+    "urls",
+]
 
 Bad = tuple[int, str, dict[str, Any]]
 """Index of a cell, the code of what is wrong with it, the fields of its sentence."""
 
 Check = Callable[[Sequence[str]], tuple[list[Any], list[Bad]]]
 
+LEVEL: Final = ">"
+"""Between the levels of a category's path."""
 SEPARATOR: Final = "|"
 """Between the values of one cell."""
 MOST_VALUES: Final = 50
@@ -139,7 +153,7 @@ def _parts(cell: str) -> list[str]:
 def _parse_categories(cell: str) -> list[list[str]]:
     paths: dict[tuple[str, ...], list[str]] = {}
     for part in _parts(cell):
-        path = [" ".join(name.split()) for name in part.split(">")]
+        path = [" ".join(name.split()) for name in part.split(LEVEL)]
         if not all(path):
             raise _Wrong("category_level_empty", value=part)
         if len(path) > _DEEPEST:

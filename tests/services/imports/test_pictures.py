@@ -78,14 +78,19 @@ def shown(thumbnail: bytes) -> Image.Image:
     return image
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "L", "LA", "1", "CMYK", "I;16"])
+MODES = {
+    "JPEG": ("RGB", "L", "1", "CMYK"),
+    "PNG": ("RGB", "RGBA", "P", "L", "LA", "1", "I;16"),
+    "GIF": ("RGB", "RGBA", "P", "L", "LA", "1", "I;16"),
+    "WEBP": ("RGB", "RGBA", "P", "L", "LA", "1", "CMYK", "I;16"),
+}
+"""How the pixels of each may be written."""
+
+
+@pytest.mark.parametrize(("kind", "mode"), [(kind, mode) for kind, modes in MODES.items() for mode in modes])
 def test_pictures_of_every_kind_and_mode(kind: str, mode: str, path: Path) -> None:
     out = io.BytesIO()
-    try:
-        Image.new(mode, (700, 500)).save(out, kind)
-    except (OSError, ValueError):
-        pytest.skip("there is none")
+    Image.new(mode, (700, 500)).save(out, kind)
     found = look(out.getvalue(), path)
     assert (found.picture.media_type, found.picture.width, found.picture.height) == (KINDS[kind], 700, 500)
     assert found.picture.size == len(out.getvalue())

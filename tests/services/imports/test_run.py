@@ -108,7 +108,7 @@ def test_a_run_that_breaks_goes_on_after_its_last_batch(desk: Desk, monkeypatch:
     """Whichever batch breaks, in the middle of its transaction: the result is that of an undisturbed run."""
     started = desk.start(desk.upload(csv(*many(25), *many(3)))["id"])
     saved: list[int] = []
-    real = rows_module._save_images
+    real = rows_module.save_images
 
     def breaks(*arguments: Any) -> None:
         real(*arguments)
@@ -116,7 +116,7 @@ def test_a_run_that_breaks_goes_on_after_its_last_batch(desk: Desk, monkeypatch:
         if len(saved) == when + 1:
             raise ConnectionError("the network is gone")
 
-    monkeypatch.setattr(rows_module, "_save_images", breaks)
+    monkeypatch.setattr(rows_module, "save_images", breaks)
     desk.service.run(UUID(started["job_id"]))
     assert desk.read(started["links"]["self"])["processed"] == when * 7
 
@@ -138,14 +138,14 @@ def test_a_file_that_cannot_be_read_creates_nothing(desk: Desk) -> None:
 
 def test_cancelling_stops_between_batches_and_keeps_what_is_there(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     started = desk.start(desk.upload(csv(*many(25)))["id"])
-    real = rows_module._save_images
+    real = rows_module.save_images
 
     def cancels(*arguments: Any) -> None:
         real(*arguments)
         if not desk.service.query("SELECT 1 FROM jobs WHERE cancel_requested_at IS NOT NULL"):
             desk.service.cancel(UUID(started["job_id"]))
 
-    monkeypatch.setattr(rows_module, "_save_images", cancels)
+    monkeypatch.setattr(rows_module, "save_images", cancels)
     found = desk.finish(started)
 
     assert (found["state"], found["processed"], found["created"]) == ("cancelled", 7, 7)

@@ -46,7 +46,7 @@ def test_good_rows_are_columns_of_values() -> None:
             "image_url": [["https://x.example/a"], []],
             "status": ["draft", "active"],
         },
-        custom=[{"Season": "Summer", "Size": "L"}, {}],
+        custom={"Season": ["Summer", ""], "Size": ["L", ""]},
         keys={"title": ["blue mug", "strasse"], "sku": ["m-1", None]},
     )
 
@@ -58,7 +58,8 @@ def test_only_what_is_mapped_is_there() -> None:
 
 def test_an_empty_batch() -> None:
     checked = check()
-    assert (checked.numbers, checked.values["title"], checked.custom, checked.issues) == ([], [], [], [])
+    assert (checked.numbers, checked.values["title"], checked.issues) == ([], [], [])
+    assert checked.custom == {"Season": [], "Size": []}
 
 
 def test_everything_that_is_wrong_with_a_row_is_said_in_the_order_of_its_columns() -> None:
@@ -92,7 +93,7 @@ def test_white_space_is_nothing() -> None:
 def test_short_rows_are_filled_up() -> None:
     checked = check(["Mug"], ["Cup", "C-1"], ["Pot", "P-1", "1", "", "", "", "", "S"])
     assert checked.values["sku"] == [None, "C-1", "P-1"]
-    assert checked.custom == [{}, {}, {"Size": "S"}]
+    assert checked.custom == {"Season": ["", "", ""], "Size": ["", "", "S"]}
     assert not checked.issues
 
 
@@ -141,7 +142,7 @@ def test_a_mended_file_is_read_as_it_was_meant() -> None:
     assert checked.values["title"] == ["=Mug", "=Mug"]
     assert checked.values["sku"] == ["-M", "-M"]
     assert checked.keys["title"] == ["=mug", "=mug"]
-    assert checked.custom == [{"Season": "'+x", "Size": "'plain"}, {}]
+    assert checked.custom == {"Season": ["'+x", ""], "Size": ["'plain", ""]}
     # Failed again, a row is kept as it is in the file, and restored when it is written anew.
     assert checked.failed == {4: ["", *row[1:]]}
     # Of another file an apostrophe is its own.
@@ -176,7 +177,7 @@ def test_each_row_is_good_or_failed(data: st.DataObject, first: int) -> None:
     assert max(Counter(issue.row for issue in checked.issues).values(), default=0) <= 5
     assert checked.failed == {number: rows[number - first] for number in checked.failed}
     assert set(checked.values) == {name for name in mapping if not name.startswith(CUSTOM)}
-    for column in (*checked.values.values(), *checked.keys.values(), checked.custom or [{}] * len(checked.numbers)):
+    for column in (*checked.values.values(), *checked.keys.values(), *(checked.custom or {}).values()):
         assert len(column) == len(checked.numbers)
     # A batch is the same as its rows one by one.
     for number in numbers:
@@ -187,7 +188,7 @@ def test_each_row_is_good_or_failed(data: st.DataObject, first: int) -> None:
             assert alone.values == {name: [column[place]] for name, column in checked.values.items()}
             assert alone.keys == {name: [column[place]] for name, column in checked.keys.items()}
             if checked.custom is not None:
-                assert alone.custom == [checked.custom[place]]
+                assert alone.custom == {name: [column[place]] for name, column in checked.custom.items()}
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.name)
