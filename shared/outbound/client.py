@@ -17,6 +17,14 @@ call may raise, `effect` being whether a second execution at the other side woul
 It takes nothing from the environment (no proxies, no .netrc), follows no redirect, keeps no cookie, and
 holds one connection alive per thread and host. Inside of a request, a transactional job or an open unit
 of work it raises `RuleViolation`.
+
+Where a tenant says what the base URL is, `policy` keeps the client to the public internet, as `fetch` does it:
+the name is resolved once for each call, every address must be admitted, and the connection goes to those very
+addresses. Besides the above it then raises
+
+    Refused      url_not_allowed      not for us to call
+                 encoding_refused     compressed, although we asked for it as it is
+    Unavailable  url_host_unknown, url_timeout
 """
 
 from __future__ import annotations
@@ -24,7 +32,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any, Final, Literal
@@ -34,6 +42,7 @@ import urllib3.exceptions
 
 from shared.db.database import current_work
 from shared.outbound import guard
+from shared.outbound.addresses import parse
 from shared.outbound.answers import Classify, Origin, cause, decoded, error_of, origin
 from shared.outbound.circuit import CircuitBreaker
 from shared.outbound.errors import (
@@ -44,6 +53,7 @@ from shared.outbound.errors import (
     UnknownOutcome,
 )
 from shared.outbound.limits import Limiter
+from shared.outbound.policy import Policy
 from shared.outbound.wire import Adapter, call
 from shared.telemetry import client_span, inject, metrics
 
@@ -52,6 +62,8 @@ __all__ = ["Answer", "Client", "Timeouts"]
 _CHUNK: Final = 65536
 _IDLE_LIMIT: Final = 2.0
 _NO_CONTENT: Final = (204, 205)
+_WIRE_ALLOWANCE: Final = 1 << 20
+"""Bytes of a stranger's answer besides its body, which may take twice its size when it comes in chunks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +103,8 @@ class Client:
         circuit_per_tenant: bool = False,
         trace_headers: bool = False,
         verify: bool | str = True,
+        policy: Policy | None = None,
+        clean: Callable[[str], str] | None = None,
     ) -> None:
         """
         `classify(status, headers, data)` may name the error of an answer from 300 on, data being its
@@ -98,6 +112,8 @@ class Client:
         `buckets` maps the names that calls give as `bucket` to calls per minute of each tenant.
         `circuit_per_tenant`: each tenant has a server of its own there, so that one's failure is not all's.
         `trace_headers` passes `traceparent` on: for what is ours, not for third parties.
+        `policy` is for base URLs that come from tenants: where the client may connect to, and whom it trusts.
+        `clean` goes over what the other side says before an error repeats it: for those who may repeat our secret.
         Raises ValueError for a base URL that is not plain http(s)://host[:port][/path].
         """
         self.provider = provider
@@ -114,7 +130,9 @@ class Client:
         self._buckets = dict(buckets or {})
         self._circuit_per_tenant = circuit_per_tenant
         self._trace_headers = trace_headers
-        self._verify = verify
+        self._verify = verify if policy is None else policy.certificates or verify
+        self._policy = policy
+        self._clean = clean
         self._local = threading.local()
 
     def get(self, operation: str, path: str, **options: Any) -> Answer:
@@ -258,6 +276,8 @@ class Client:
     ) -> Answer:
         status, headers, content = self._exchange(request, effect, timeouts, max_bytes)
         if status >= 300:
+            if self._clean is not None:
+                content = self._clean(content.decode("utf-8", "replace")).encode()
             raise error_of(self.provider, status, headers, content, effect=effect, classify=self._classify)
         if expect == "bytes" or status in _NO_CONTENT:
             return Answer(status, headers, content)
@@ -277,8 +297,11 @@ class Client:
         except (requests.RequestException, ValueError) as error:
             raise Refused(cause(error), provider=self.provider, code="invalid_request") from None
         status: int | None = None
-        call.begin(connect=timeouts.connect, read=timeouts.read, total=timeouts.total)
+        receive = float("inf") if self._policy is None else 2 * max_bytes + _WIRE_ALLOWANCE
+        call.begin(connect=timeouts.connect, read=timeouts.read, total=timeouts.total, receive=receive)
         try:
+            if self._policy is not None:
+                call.addresses = self._admitted(self._policy, prepared.url or "")
             with session.send(
                 prepared,
                 stream=True,
@@ -287,15 +310,20 @@ class Client:
                 verify=self._verify,
                 proxies={},
             ) as response:
-                status = response.status_code
+                status, headers = response.status_code, response.headers
+                # A few bytes of a stranger must not grow to whatever he likes.
+                readable = self._policy is None or headers.get("Content-Encoding", "").lower() in ("", "identity")
+                if not readable and status < 300:
+                    raise Refused("compressed, unasked", provider=self.provider, code="encoding_refused", status=status)
                 # Of an error only the start is read: it says why, and no more is kept of it anyhow.
-                content, complete = _read(response, max_bytes if status < 300 else _CHUNK)
-                headers = response.headers
+                limit = max_bytes if status < 300 else _CHUNK
+                content, complete = _read(response, limit) if readable else (b"", False)
         except _FAILURES as error:
             if status is None or not 300 <= status < 500:
                 raise self._lost(error, effect=effect, status=status) from None
             content, complete, headers = b"", False, response.headers  # the status alone is definite
         finally:
+            call.addresses = ()  # of this thread's next call, none of these
             self._local.used = time.monotonic()
         if not complete and status < 300:
             detail = f"an answer of more than {max_bytes} bytes"
@@ -304,12 +332,24 @@ class Client:
             raise Refused(detail, provider=self.provider, code="answer_too_large", status=status)
         return status, headers, content
 
+    def _admitted(self, policy: Policy, url: str) -> tuple[str, ...]:
+        """Return the addresses to connect to; a connection that is kept was opened to such as well."""
+        try:
+            return policy.addresses(parse(url))
+        except ProviderError as error:
+            error.provider = self.provider
+            raise
+
     def _lost(self, what: BaseException | str, *, effect: bool, status: int | None = None) -> ProviderError:
         """Return what it means that no usable answer came: whether anything was sent decides."""
         if isinstance(what, BaseException):
             what = "no answer within the time for the whole call" if call.expired else cause(what)
+        if self._clean is not None:
+            what = self._clean(what)
         if not call.sent:
             return Unavailable(f"not sent: {what}", provider=self.provider)
+        if call.received > call.receive_limit and not effect:
+            return Refused("an answer without an end", provider=self.provider, code="answer_too_large", status=status)
         kind = UnknownOutcome if effect else Unavailable
         return kind(what, provider=self.provider, status=status, unanswered=True)
 

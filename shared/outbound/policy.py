@@ -37,6 +37,12 @@ class Policy:
     admits: Callable[[Address], bool] = is_public
     certificates: str | None = None
 
+    @classmethod
+    def trusting(cls, hosts: Iterable[str]) -> Policy:
+        """Return the policy of the public internet and of these hosts (`name:port`), which an operator vouches for."""
+        split = (each.rpartition(":") for each in hosts)
+        return cls(trusted=frozenset((host.strip("[]"), int(port)) for host, _, port in split))
+
     def addresses(self, target: Target) -> tuple[str, ...]:
         """Return the addresses to connect to, all of them admitted; resolves a name once.
 

@@ -112,8 +112,7 @@ def retry_images() -> dict[str, int]:
 
 def policy() -> Policy:
     """What may be fetched: the public internet, and what the operator of this machine vouches for."""
-    hosts = (each.rpartition(":") for each in settings().image_trusted_hosts)
-    return Policy(trusted=frozenset((host.strip("[]"), int(port)) for host, _, port in hosts))
+    return Policy.trusting(settings().image_trusted_hosts)
 
 
 def _wanted(image_id: UUID) -> Image:
