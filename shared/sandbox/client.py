@@ -119,6 +119,27 @@ class SandboxClient:
         """{requests, open, most_open, paths: {path: the same}} of the image host."""
         return dict(self.call("GET", "/images"))
 
+    def erp_token(self, account: str) -> str:
+        """The token that opens the ERP of this name, at `<url>/erp`."""
+        return f"erp_test_{account}"
+
+    def erp_put(self, account: str, entity: str, items: Iterable[Any], updated_at: str | None = None) -> None:
+        """New or changed items of an ERP (`samples` or `stock`), known by their SKU or title; changed now, or then."""
+        when = {} if updated_at is None else {"updated_at": updated_at}
+        self.call("PUT", f"/erp/{account}/{entity}", {"items": list(items), **when})
+
+    def erp_items(self, account: str, entity: str) -> list[Any]:
+        """All that an ERP has, the longest unchanged first."""
+        return list(self.call("GET", f"/erp/{account}/{entity}")["items"])
+
+    def erp_clear(self, account: str, entity: str) -> None:
+        """Nothing of this is in the ERP any more."""
+        self.call("DELETE", f"/erp/{account}/{entity}")
+
+    def erp_page_size(self, size: int) -> None:
+        """Pages of ERPs have no more items than this, whatever is asked for."""
+        self.call("PUT", "/erp", {"page_size": size})
+
     def state(self) -> dict[str, Any]:
         """{seed, now, offset, limits, hanging, providers, presets}."""
         return dict(self.call("GET", ""))

@@ -10,6 +10,7 @@ from typing import Any
 from .calls import CallLog
 from .clock import Clock, Scheduler
 from .delivery import Exchange, Pauses, Stopped, Wire, deliver
+from .erp import Erp
 from .faults import WIRE_KINDS, Call, Fault, FaultBook
 from .images import Images
 from .ledger import Books
@@ -19,7 +20,7 @@ from .shippo import Shippo
 from .web import HttpError, Request, Response, Route, Router, reply
 from .webhooks import WebhookSender
 
-PROVIDERS: tuple[type[Provider], ...] = (Shippo, Images)
+PROVIDERS: tuple[type[Provider], ...] = (Shippo, Images, Erp)
 
 
 @dataclass(frozen=True)

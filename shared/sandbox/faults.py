@@ -61,6 +61,7 @@ OUTCOME_KINDS: dict[str, dict[str, Any]] = {
     },
     "expired_rate": {},
     "refund_rejected": {"text": "The label was already used."},
+    "same_cursor": {},
 }
 WEBHOOK_KINDS: dict[str, dict[str, Any]] = {
     "webhook_duplicate": {"copies": 2},
