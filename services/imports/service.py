@@ -10,6 +10,8 @@ service = Service(
         Queue("imports", per_tenant=2),
         # Pictures come from anywhere, at most two at a time from one host; a large catalog has many.
         Queue("images", per_tenant=8),
+        # An ERP takes its time; none holds up another tenant's, nor is one that is down asked by many.
+        Queue("erp", provider="erp", per_tenant=2),
         Queue("default"),
         Queue("handlers"),
     ),

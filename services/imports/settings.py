@@ -48,6 +48,17 @@ class Settings(BaseSettings):
         description="Hosts (name:port) of ERPs that may be asked although they are not on the internet: for a sandbox "
         "on a developer's machine only.",
     )
+    erp_connect_seconds: float = Field(default=5, gt=0, le=60, description="How long to wait for an ERP to be there.")
+    erp_total_seconds: float = Field(default=60, gt=0, le=300, description="How long one page of an ERP may take.")
+    erp_max_bytes: int = Field(
+        default=8_000_000, gt=0, le=50_000_000, description="The largest page that is taken from an ERP, in bytes."
+    )
+    erp_max_pages: int = Field(
+        default=5_000, gt=0, le=9_000, description="The most pages of 500 items that an ERP is asked for in one pass."
+    )
+    erp_overlap_seconds: float = Field(
+        default=300, ge=0, description="How far a pass reaches back before the last one, since clocks differ."
+    )
     erp_tolerance_seconds: float = Field(
         default=300, gt=0, le=3600, description="How far the time of a signed feed may be from ours."
     )

@@ -1,4 +1,4 @@
-"""ERPs: their connections, and the door through which they send us samples and stock.
+"""ERPs: their connections, asking them, and the door through which they send us samples and stock.
 
 The door checks who it is over the raw body, stores the body and answers; a job does the rest. A feed says how things
 are and not what to do, so that it may be sent again at any time; the very same message sent again within the minutes
@@ -21,6 +21,7 @@ from sqlalchemy.dialects.postgresql import insert
 from services.imports.api.base import IMPORTERS, api
 from services.imports.erp.credentials import SECRET, TOKEN, feed_secrets, seal
 from services.imports.erp.models import Entity, ErpConnection, ErpFeed, ErpLog
+from services.imports.erp.passes import completed_at
 from services.imports.erp.signing import (
     SIGNATURE_HEADER,
     digest_of,
@@ -30,24 +31,44 @@ from services.imports.erp.signing import (
     path_of,
     tenant_of,
 )
-from services.imports.jobs.erp import apply_feed
+from services.imports.jobs import apply_feed, pull_erp
 from services.imports.settings import settings
 from shared.context import current, use
 from shared.db import new_id, unit_of_work
 from shared.outbound.addresses import parse
 from shared.outbound.errors import Refused
-from shared.web import Answer, BadRequest, FieldError, NotFound, Page, PageQuery, created, paginate
-from shared.web.problems import Unauthorized
+from shared.web import (
+    Answer,
+    BadRequest,
+    Conflict,
+    FieldError,
+    NotFound,
+    Page,
+    PageQuery,
+    accepted,
+    created,
+    etag,
+    paginate,
+    require_match,
+)
+from shared.web.jobs_view import JobView
+from shared.web.problems import PreconditionFailed, Unauthorized
 
 __all__: list[str] = []
 
 _MOST_ITEMS: Final = 500
+_PORT: Final = 443
 _HEADERS: Final = {
     SIGNATURE_HEADER: "`t=<unix seconds>,v1=<hex>`: hex is the HMAC-SHA256, with the connection's secret, of "
     "`<t>.PUT <path>`, a line feed, and the body."
 }
 
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100)]
+BaseUrl = Annotated[str, StringConstraints(min_length=8, max_length=500)]
+Token = Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]{8,1000}$")]
+KeepDays = Annotated[
+    int | None, Field(ge=1, le=3650, description="For how many days its log is kept; null: as long as is usual.")
+]
 
 
 class NewErpConnection(BaseModel):
@@ -55,18 +76,40 @@ class NewErpConnection(BaseModel):
 
     name: Name = Field(description="What people call it.")
     kind: Literal["rest"] = "rest"
-    base_url: Annotated[str, StringConstraints(min_length=8, max_length=500)] = Field(
+    base_url: BaseUrl = Field(
         description="Where it answers, over https and on the internet; `/samples` and `/stock` are below it."
     )
-    token: Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]{8,1000}$")] = Field(
-        description="Lets us in there, as a bearer token. It is kept encrypted and never shown again."
+    token: Token = Field(description="Lets us in there, as a bearer token. It is kept encrypted and never shown again.")
+    keep_days: KeepDays = None
+
+
+class ErpConnectionChange(BaseModel):
+    """What to change; what is left away stays."""
+
+    name: Name | None = None
+    base_url: BaseUrl | None = Field(
+        None, description="Where it is now. Its token must come with it, and everything is asked for anew."
     )
+    token: Token | None = Field(None, description="A new one; the connection is active again.")
+    keep_days: KeepDays = None
+
+
+class Pull(BaseModel):
+    """What an ERP is to be asked for."""
+
+    entity: Entity
+
+
+class ErpNeedsAttention(Conflict):
+    """The ERP does not accept our token. Give the connection a new one first."""
+
+    slug, title = "erp-needs-attention", "The ERP does not accept our token"
 
 
 class ErpConnectionView(BaseModel):
     """A connected ERP."""
 
-    model_config = ConfigDict(title="ErpConnection", from_attributes=True)
+    model_config = ConfigDict(title="ErpConnection")
 
     id: UUID
     name: str
@@ -74,10 +117,19 @@ class ErpConnectionView(BaseModel):
     base_url: str
     key_id: str = Field(description="Names the connection in the addresses of its feed.")
     state: Literal["active", "needs_attention"] = Field(
-        description="Of one that needs attention the ERP no longer accepts the token; it is not asked until then."
+        description="Of one that needs attention the ERP no longer accepts the token; it is not asked until it has a "
+        "new one."
     )
+    keep_days: int | None
+    pulled_at: dict[Entity, datetime] = Field(description="By what was asked for: all changes before this are here.")
     created_at: datetime
     updated_at: datetime
+
+    @classmethod
+    def of(cls, row: ErpConnection) -> ErpConnectionView:
+        """Return a connection as clients see it."""
+        values = {name: getattr(row, name) for name in cls.model_fields if name != "pulled_at"}
+        return cls(**values, pulled_at=completed_at(row))
 
 
 class ErpConnected(BaseModel):
@@ -131,6 +183,7 @@ def connect_erp(body: NewErpConnection) -> Answer[ErpConnected]:
         token_sealed=seal(TOKEN, body.token),
         key_id=new_key_id(tenant_id),
         secret_sealed=seal(SECRET, secret),
+        keep_days=body.keep_days,
     )
     with unit_of_work() as session:
         session.add(row)
@@ -143,14 +196,67 @@ def connect_erp(body: NewErpConnection) -> Answer[ErpConnected]:
 def list_erp_connections(query: PageQuery) -> Page[ErpConnectionView]:
     """List the connected ERPs, the latest first."""
     with unit_of_work() as session:
-        return paginate(session, select(ErpConnection), (ErpConnection.id,), query)
+        return paginate(session, select(ErpConnection), (ErpConnection.id,), query, view=ErpConnectionView.of)
 
 
 @api.get("/v1/erp/connections/<uuid:connection_id>", role=IMPORTERS, raises=(NotFound,))
-def read_erp_connection(connection_id: UUID) -> ErpConnectionView:
+def read_erp_connection(connection_id: UUID) -> Answer[ErpConnectionView]:
     """Read how a connection stands."""
     with unit_of_work() as session:
-        return ErpConnectionView.model_validate(_find(session, connection_id))
+        row = _find(session, connection_id)
+        return Answer(ErpConnectionView.of(row), etag=_tag(row))
+
+
+@api.patch(
+    "/v1/erp/connections/<uuid:connection_id>",
+    role=IMPORTERS,
+    raises=(NotFound, BadRequest, PreconditionFailed),
+    examples={"body": {"keep_days": 14}},
+)
+def change_erp_connection(connection_id: UUID, body: ErpConnectionChange) -> Answer[ErpConnectionView]:
+    """Change a connection. With `If-Match` only if nobody else has changed it meanwhile.
+
+    A new token makes a connection active again that needs attention.
+    """
+    given = body.model_fields_set
+    for name in ("name", "base_url", "token"):
+        if name in given and getattr(body, name) is None:
+            raise _bad("It cannot be null.", name)
+    with unit_of_work() as session:
+        row = _find(session, connection_id, for_update=True)
+        require_match(_tag(row))
+        if body.name is not None:
+            row.name = body.name
+        if "keep_days" in given:
+            row.keep_days = body.keep_days
+        address = row.base_url if body.base_url is None else _address(body.base_url)
+        if address != row.base_url:
+            if body.token is None:
+                # Or whoever may change an address could have the token sent to one of his own.
+                raise _bad("The token must be given anew, since it would be sent to the new address.", "token")
+            row.base_url, row.cursor = address, {}
+        if body.token is not None:
+            row.token_sealed, row.state = seal(TOKEN, body.token), "active"
+        row.version += 1
+        row.updated_at = datetime.now(UTC)
+        session.flush()
+        return Answer(ErpConnectionView.of(row), etag=_tag(row))
+
+
+@api.post(
+    "/v1/erp/connections/<uuid:connection_id>/pull",
+    role=IMPORTERS,
+    status=202,
+    raises=(NotFound, ErpNeedsAttention),
+    examples={"body": {"entity": "stock"}},
+)
+def pull_from_erp(connection_id: UUID, body: Pull) -> Answer[JobView]:
+    """Ask an ERP now for what changed, which is done every hour anyway. The job does it, one at a time for each."""
+    with unit_of_work() as session:
+        row = _find(session, connection_id)
+        if row.state != "active":
+            raise ErpNeedsAttention()
+        return accepted(pull_erp.send(connection_id=row.id, entity=body.entity, name=row.name))
 
 
 @api.delete("/v1/erp/connections/<uuid:connection_id>", role=IMPORTERS, status=204, raises=(NotFound,))
@@ -277,17 +383,19 @@ def _address(base_url: str) -> str:
     try:
         target = parse(base_url)
     except Refused as error:
-        raise _bad_address(f"This is no address that we may ask: {error.detail}.") from None
+        raise _bad(f"This is no address that we may ask: {error.detail}.", "base_url") from None
     trusted = f"{target.host}:{target.port}" in settings().erp_trusted_hosts
     if target.scheme != "https" and not trusted:
-        raise _bad_address("The address must begin with https://, since a token is sent there.")
+        raise _bad("The address must begin with https://, since a token is sent there.", "base_url")
+    if not trusted and target.port != _PORT:
+        raise _bad("The address must be on the usual port of https.", "base_url")
     if "?" in target.target:
-        raise _bad_address("The address must have no query.")
+        raise _bad("The address must have no query.", "base_url")
     return target.url.rstrip("/")
 
 
-def _bad_address(detail: str) -> BadRequest:
-    return BadRequest(detail, errors=[FieldError(pointer="/base_url", detail=detail)])
+def _bad(detail: str, field: str) -> BadRequest:
+    return BadRequest(detail, errors=[FieldError(pointer=f"/{field}", detail=detail)])
 
 
 def _find(session: Any, connection_id: UUID, *, for_update: bool = False) -> ErpConnection:
@@ -297,9 +405,14 @@ def _find(session: Any, connection_id: UUID, *, for_update: bool = False) -> Erp
     return row
 
 
+def _tag(row: ErpConnection) -> str:
+    """Of what clients see, so that it does not change with every page that is taken over."""
+    return etag(row.id, row.version, *sorted(completed_at(row).items()))
+
+
 def _connected(row: ErpConnection, secret: str) -> ErpConnected:
     return ErpConnected(
-        connection=ErpConnectionView.model_validate(row),
+        connection=ErpConnectionView.of(row),
         secret=secret,
         feeds={entity: path_of(row.key_id, entity) for entity in ("samples", "stock")},
     )

@@ -73,6 +73,9 @@ def write(
 def _forms(secret: str) -> set[str]:
     if len(secret) < 4:
         return set()  # would blank out ordinary words; connections take none so short
-    raw = [secret, quote(secret, safe=""), quote_plus(secret), json.dumps(secret)[1:-1]]
+    plain = json.dumps(secret)[1:-1]
+    # As Go and PHP write it; each of them escapes more than it must.
+    html_safe = plain.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+    raw = [secret, quote(secret, safe=""), quote_plus(secret), plain, html_safe, plain.replace("/", "\\/")]
     encoded = [base64.b64encode(secret.encode()).decode(), base64.urlsafe_b64encode(secret.encode()).decode()]
     return {*raw, *encoded, *(one.rstrip("=") for one in encoded), secret.encode().hex()}

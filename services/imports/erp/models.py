@@ -33,7 +33,7 @@ class ErpConnection(TenantRecord, Base):
     previous_until: Mapped[datetime | None] = mapped_column(default=None)
     state: Mapped[str] = mapped_column(default="active")
     cursor: Mapped[dict[str, Any]] = mapped_column(default=dict)
-    """{entity: where an unfinished pass goes on}."""
+    """{entity: {completed, and where an unfinished pass goes on}}; read and written by `passes`."""
     keep_days: Mapped[int | None] = mapped_column(Integer, default=None)
     """For how long its log is kept, where that is not as usual."""
     version: Mapped[int] = mapped_column(Integer, default=1)

@@ -2,6 +2,7 @@
 
 from services.imports.jobs.erp import apply_feed
 from services.imports.jobs.images import clean_up_images, fetch_image, retry_images
+from services.imports.jobs.pull import pull_all_erps, pull_erp
 from services.imports.jobs.run import run_import
 from services.imports.jobs.upkeep import clean_up_uploads, reconcile_nightly
 
@@ -10,6 +11,8 @@ __all__ = [
     "clean_up_images",
     "clean_up_uploads",
     "fetch_image",
+    "pull_all_erps",
+    "pull_erp",
     "reconcile_nightly",
     "retry_images",
     "run_import",

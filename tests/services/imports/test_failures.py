@@ -24,15 +24,32 @@ FORBIDDEN = re.compile(
 )
 
 
+CLIENT = {
+    "answer_too_large",
+    "encoding_refused",
+    "invalid_request",
+    "url_not_allowed",
+    "url_host_unknown",
+    "url_timeout",
+}
+"""Codes of shared.outbound's client, which any call to an ERP may raise."""
+
+
 def raised_codes() -> set[str]:
-    """Codes with which a job gives up, and those of a file that cannot be read."""
+    """Codes with which a job gives up, those of a file that cannot be read, and those that providers give errors."""
     found: set[str] = set()
     for node in (node for file in PACKAGE.rglob("*.py") for node in ast.walk(ast.parse(file.read_text()))):
         if isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
             name = getattr(node.func, "id", getattr(node.func, "attr", ""))
             if name in ("GiveUp", "Retry", "Unknown", "FileProblem"):
                 found.add(str(node.args[0].value))
-    return found
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("Refused", "Unavailable"):
+            found |= {
+                str(keyword.value.value)
+                for keyword in node.keywords
+                if keyword.arg == "code" and isinstance(keyword.value, ast.Constant)
+            }
+    return found | CLIENT
 
 
 def test_every_code_has_its_sentences() -> None:
