@@ -59,6 +59,12 @@ class Settings(BaseSettings):
     erp_overlap_seconds: float = Field(
         default=300, ge=0, description="How far a pass reaches back before the last one, since clocks differ."
     )
+    erp_log_days: float = Field(
+        default=30, ge=1, description="For how long the log of an ERP is kept, of what went well."
+    )
+    erp_failed_log_days: float = Field(
+        default=90, ge=1, description="For how long the log of an ERP is kept, of what failed."
+    )
     erp_tolerance_seconds: float = Field(
         default=300, gt=0, le=3600, description="How far the time of a signed feed may be from ours."
     )

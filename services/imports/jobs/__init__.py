@@ -1,6 +1,7 @@
 """What imports does in the back room. Each module's docstring says what its jobs promise."""
 
 from services.imports.jobs.erp import apply_feed
+from services.imports.jobs.erp_log import clean_up_erp_log
 from services.imports.jobs.images import clean_up_images, fetch_image, retry_images
 from services.imports.jobs.pull import pull_all_erps, pull_erp
 from services.imports.jobs.run import run_import
@@ -8,6 +9,7 @@ from services.imports.jobs.upkeep import clean_up_uploads, reconcile_nightly
 
 __all__ = [
     "apply_feed",
+    "clean_up_erp_log",
     "clean_up_images",
     "clean_up_uploads",
     "fetch_image",
