@@ -164,7 +164,12 @@ def test_the_words_of_errors_are_cleaned_before_anybody_keeps_them(server: Serve
         client.get("x", "/")
     assert refused.value.detail == "400: [redacted] does not open"
     assert "sesame" not in f"{refused.value!r} {refused.value}"
-    server.handler = lambda connection, _: (connection.sendall(b"sesame, what?\r\n\r\n"), connection.close())[1]
+
+    def babble(connection: socket.socket, _: bytes) -> None:
+        connection.sendall(b"sesame, what?\r\n\r\n")
+        connection.close()
+
+    server.handler = babble
     with pytest.raises(Unavailable) as lost:
         client.get("x", "/")
     assert "sesame" not in f"{lost.value!r} {lost.value}"

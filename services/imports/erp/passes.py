@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 from services.imports.erp.models import Entity, ErpConnection
 
@@ -80,13 +80,10 @@ def forget(connection: ErpConnection, entity: Entity) -> None:
     _note(connection, entity, {name: value for name, value in known.items() if name != "pass"})
 
 
-def completed_at(connection: ErpConnection) -> dict[str, datetime]:
+def completed_at(connection: ErpConnection) -> dict[Entity, datetime]:
     """Return, by entity, when the last complete pass began."""
-    return {
-        entity: datetime.fromisoformat(known["completed"])
-        for entity, known in connection.cursor.items()
-        if "completed" in known
-    }
+    known = cast("dict[Entity, dict[str, Any]]", connection.cursor)
+    return {entity: datetime.fromisoformat(each["completed"]) for entity, each in known.items() if "completed" in each}
 
 
 def _note(connection: ErpConnection, entity: Entity, known: dict[str, Any]) -> None:

@@ -100,7 +100,8 @@ class Erp(Provider):
         since, cursor = request.query.get("updated_since"), request.query.get("cursor")
         rows = self._rows(request.account or "", entity)
         if since is not None:
-            rows = [row for row in rows if row["updated_at"] >= _moment(since)]
+            moment = _moment(since)
+            rows = [row for row in rows if row["updated_at"] >= moment]
         if cursor is not None:
             after = _read_cursor(cursor)
             rows = [row for row in rows if _position(row) > after]

@@ -329,7 +329,7 @@ def test_after_a_refused_token_the_connection_needs_attention(
     # Nobody asks: not what was queued before, no person, no schedule.
     assert erp.finish(stock).failure["code"] == "provider_not_authorized"
     answer = desk.client.post(f"{erp.path}/pull", {"entity": "samples"})
-    assert (answer.status_code, answer.json["type"].rpartition("/")[2]) == (409, "erp-needs-attention")
+    assert (answer.status_code, answer.json["type"].endswith("erp-needs-attention")) == (409, True)
     assert desk.service.run_job(pull_all_erps, tenant_id=SYSTEM).result == {"pulls": 0}
     assert sandbox.count() == asked
     # Another name is no new token.
