@@ -25,7 +25,7 @@ from shared.db import new_id
 from shared.events import Occurrence, publish, publish_many
 from shared.events.contracts.shipping import OrderCreated, OrderTransitioned
 
-__all__ = ["ALLOWED", "BY_ROLE", "NotAllowed", "create", "lock", "may", "transition"]
+__all__ = ["ALLOWED", "BY_ROLE", "NotAllowed", "add_parcels", "create", "lock", "may", "transition"]
 
 ALLOWED: Final[Mapping[str, frozenset[str]]] = {
     "New": frozenset({"Processing", "Cancelled"}),
@@ -73,7 +73,6 @@ def create(session: Session, drafts: Sequence[Mapping[str, Any]]) -> list[Order]
     """
     principal = current().principal or "unknown"
     made: list[Order] = []
-    parcels: list[Parcel] = []
     for draft in drafts:
         address = Address(id=new_id(), **draft["address"])
         fields = {name: value for name, value in draft.items() if name not in ("address", "parcels")}
@@ -81,16 +80,20 @@ def create(session: Session, drafts: Sequence[Mapping[str, Any]]) -> list[Order]
         # There is no relationship by which SQLAlchemy would know that the address has to be there first.
         session.add(address)
         made.append(order)
-        parcels += [
-            Parcel(order_id=order.id, position=position, **parcel)
-            for position, parcel in enumerate(draft["parcels"], start=1)
-        ]
     session.flush()
     session.add_all(made)
     session.flush()
-    session.add_all(parcels)
+    for order, draft in zip(made, drafts, strict=True):
+        add_parcels(session, order, draft["parcels"])
     publish_many(session, [Occurrence(_created(order), order.id, order.version) for order in made])
     return made
+
+
+def add_parcels(session: Session, order: Order, parcels: Sequence[Mapping[str, Any]]) -> None:
+    """Write the parcels of an order that has none; each has the fields of `Parcel`."""
+    session.add_all(
+        Parcel(order_id=order.id, position=position, **parcel) for position, parcel in enumerate(parcels, start=1)
+    )
 
 
 def _created(order: Order) -> OrderCreated:

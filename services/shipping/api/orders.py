@@ -11,7 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, selectinload
 
 from services.shipping import orders
-from services.shipping.api.base import WRITERS, OrderStateForbids, api, find_order, visible
+from services.shipping.api.base import PACKERS, WRITERS, OrderStateForbids, api, find_order, visible
 from services.shipping.api.views import (
     AddressIn,
     Line,
@@ -23,7 +23,7 @@ from services.shipping.api.views import (
     address_fields,
 )
 from services.shipping.jobs import refund_label
-from services.shipping.models import Address, Order, Transition
+from services.shipping.models import Address, Order, Parcel, Transition
 from shared.db import unit_of_work
 from shared.web import (
     Answer,
@@ -61,6 +61,12 @@ class OrderNumberTaken(Conflict):
     """Another order has this number already. `numbers` lists those that are taken."""
 
     slug, title = "order-number-taken", "The order number is taken"
+
+
+class OrderHasParcels(Conflict):
+    """The parcels of an order are given once: rates and labels are of those."""
+
+    slug, title = "order-has-parcels", "The order has its parcels already"
 
 
 class NewOrder(BaseModel):
@@ -108,6 +114,12 @@ class OrderChange(BaseModel):
     address: AddressIn | None = None
     lines: list[Line] | None = Field(None, max_length=100)
     note: Annotated[str, StringConstraints(max_length=2000)] | None = None
+
+
+class NewParcels(BaseModel):
+    """The boxes of an order that has none yet, as one that was imported."""
+
+    parcels: list[ParcelIn] = Field(min_length=1, max_length=10)
 
 
 class OrderQuery(PageQuery):
@@ -197,6 +209,27 @@ def change_order(order_id: UUID, body: OrderChange, identity: Identity) -> Answe
         if order.state not in open_states:
             raise OrderStateForbids(f"Order {order.number} is {order.state}; it cannot be changed any more.")
         _apply(session, order, body)
+        orders.touch(order)
+        session.flush()
+        return Answer(view_of(session, order), etag=etag(order.id, order.version))
+
+
+@api.post(
+    "/v1/orders/<uuid:order_id>/parcels",
+    role=PACKERS,
+    raises=(NotFound, OrderHasParcels, OrderStateForbids, PreconditionFailed),
+    examples={"body": {"parcels": _EXAMPLE["parcels"]}},
+)
+def add_parcels(order_id: UUID, body: NewParcels, identity: Identity) -> Answer[OrderView]:
+    """Say what the boxes of an order are, as an imported one has none. They are said once, before any label."""
+    with unit_of_work() as session:
+        order = find_order(session, order_id, identity, lock=True)
+        require_match(etag(order.id, order.version))
+        if order.state not in ("New", "Processing"):
+            raise OrderStateForbids(f"Order {order.number} is {order.state}; it cannot be changed any more.")
+        if session.scalar(select(Parcel.id).where(Parcel.order_id == order.id).limit(1)) is not None:
+            raise OrderHasParcels(f"Order {order.number} has its parcels already.")
+        orders.add_parcels(session, order, [parcel.model_dump() for parcel in body.parcels])
         orders.touch(order)
         session.flush()
         return Answer(view_of(session, order), etag=etag(order.id, order.version))
