@@ -16,6 +16,8 @@ PYTHONS := $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11 py
 NEW_ENOUGH := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
 # Options for pytest, as in: make test PYTEST="tests/jobs -x"
 PYTEST ?=
+# So many files are tested at a time: most tests wait for something.
+WORKERS ?= 2
 
 ##@ Try it
 
@@ -40,7 +42,7 @@ setup: $(STAMP) ## Make .venv and install everything for developers into it
 
 .PHONY: test
 test: lint types imports ## Run every check and every test; starts PostgreSQL and RabbitMQ if need be
-	$(BIN)/pytest $(PYTEST)
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile $(PYTEST)
 
 .PHONY: lint
 lint: $(STAMP) ## Check style and formatting

@@ -160,7 +160,9 @@ def free_port() -> int:
 
 
 @pytest.mark.parametrize(
-    "url", [f"http://127.0.0.1:{free_port()}", "http://no-such-host.invalid", "https://127.0.0.1:1"]
+    "url",
+    [f"http://127.0.0.1:{free_port()}", "http://no-such-host.invalid", "https://127.0.0.1:1"],
+    ids=["closed port", "no such host", "closed port of TLS"],
 )
 def test_what_was_never_sent_had_no_effect(url: str) -> None:
     with pytest.raises(Unavailable, match="not sent") as caught:
