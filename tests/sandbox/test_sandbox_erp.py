@@ -107,7 +107,7 @@ def test_faults_of_the_wire_are_had_as_everywhere(sandbox: Sandbox) -> None:
         ask(sandbox, "stock").json()
     assert ask(sandbox, "stock").headers["Retry-After"] == "7"
     assert ask(sandbox, "stock").json() == {"items": [], "next": None}
-    assert sandbox.count("GET /erp/stock") == 4
+    sandbox.wait(lambda: sandbox.count("GET /erp/stock") == 4)
 
 
 def test_a_reset_forgets_items_and_page_size(sandbox: Sandbox) -> None:

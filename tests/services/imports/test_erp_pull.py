@@ -93,6 +93,12 @@ def count(desk: Desk) -> int:
     return int(desk.service.query("SELECT count(*) FROM samples")[0][0])
 
 
+def calls(sandbox: Sandbox, route: str | None = None, outcome: str | None = None) -> int:
+    """How many calls there were; one is counted a moment after it was answered."""
+    sandbox.wait(lambda: not sandbox.calls()["open"])
+    return sandbox.count(route, outcome)
+
+
 def asked_with(line: dict[str, Any]) -> dict[str, str]:
     """The parameters of a question, as its line in the log has it."""
     return {name: values[0] for name, values in parse_qs(urlsplit(line["request"].split(" ")[1]).query).items()}
@@ -113,7 +119,7 @@ def test_pages_come_one_by_one_into_the_catalog(desk: Desk, sandbox: Sandbox, er
     assert (job.state, job.runs, job.failures) == ("succeeded", 1, 0)
     assert job.result == {"items": 25, "created": 25, "updated": 0, "unchanged": 0, "failed": 0, "pages": 3}
     assert desk.titles() == [box["title"] for box in BOXES]
-    assert sandbox.count(ROUTE) == 3
+    assert calls(sandbox, ROUTE) == 3
     assert list(desk.read(erp.path)["pulled_at"]) == ["samples"]
     log = erp.log()
     assert [(line["direction"], line["outcome"], line["counts"]["items"]) for line in log] == [
@@ -184,7 +190,7 @@ def test_another_tenants_connection_is_none(desk: Desk, sandbox: Sandbox, erp: A
     assert stranger.patch(erp.path, {"token": sandbox.erp_token("globex")}).status_code == 404
     foreign = desk.service.run_job(pull_erp, tenant_id="globex", connection_id=erp.id, entity="samples", name="x")
     assert foreign.result == {"skipped": "connection_gone"}
-    assert sandbox.count() == 0
+    assert calls(sandbox) == 0
 
 
 def test_only_owners_and_managers(desk: Desk, erp: Asked) -> None:
@@ -242,7 +248,7 @@ def test_a_pass_that_failed_is_continued_by_the_next_job(desk: Desk, sandbox: Sa
     assert count(desk) == 10
     job = erp.pulled()
     assert (job.state, job.result["items"], count(desk)) == ("succeeded", 15, 25)
-    assert sandbox.count(ROUTE, "200") == 3
+    assert calls(sandbox, ROUTE, "200") == 3
 
 
 def test_a_job_that_is_cancelled_stops_between_pages(desk: Desk, sandbox: Sandbox, erp: Asked) -> None:
@@ -306,7 +312,7 @@ def test_the_pull_of_a_killed_worker_is_continued_by_the_next(
         job = app.wait_for(job_id, deadline=60)
     assert (job.state, job.result["items"]) == ("succeeded", 25)
     assert app.query("SELECT count(*), max(version) FROM samples") == [(25, 1)]
-    assert sandbox.count(ROUTE, "200") == 3, "no page was asked for twice but the one that hung"
+    assert calls(sandbox, ROUTE, "200") == 3, "no page was asked for twice but the one that hung"
     web.extensions["backroom"].close()
     settings.cache_clear()
 
@@ -325,13 +331,13 @@ def test_after_a_refused_token_the_connection_needs_attention(
     assert (job.state, job.failure["code"], job.runs) == ("failed", "provider_not_authorized", 1)
     assert erp.state() == "needs_attention"
     assert erp.log()[0]["response"].startswith("The ERP does not accept our access.")
-    asked = sandbox.count()
+    asked = calls(sandbox)
     # Nobody asks: not what was queued before, no person, no schedule.
     assert erp.finish(stock).failure["code"] == "provider_not_authorized"
     answer = desk.client.post(f"{erp.path}/pull", {"entity": "samples"})
     assert (answer.status_code, answer.json["type"].endswith("erp-needs-attention")) == (409, True)
     assert desk.service.run_job(pull_all_erps, tenant_id=SYSTEM).result == {"pulls": 0}
-    assert sandbox.count() == asked
+    assert calls(sandbox) == asked
     # Another name is no new token.
     sandbox.faults.clear()
     assert desk.client.patch(erp.path, {"name": "Renamed", "keep_days": 3}).json["state"] == "needs_attention"
@@ -343,7 +349,7 @@ def test_after_a_refused_token_the_connection_needs_attention(
 def test_a_wrong_token_is_told_by_the_erp_itself(desk: Desk, sandbox: Sandbox, impatient: None) -> None:
     erp = Asked(desk, sandbox, token=TOKEN)
     assert erp.pulled().failure["code"] == "provider_not_authorized"
-    assert (sandbox.count(ROUTE, "401"), erp.state()) == (1, "needs_attention")
+    assert (calls(sandbox, ROUTE, "401"), erp.state()) == (1, "needs_attention")
     assert "Nobody here knows" in erp.log()[0]["response"]
 
 
@@ -487,7 +493,7 @@ def test_an_erp_that_leads_in_a_circle(desk: Desk, sandbox: Sandbox, erp: Asked)
     sandbox.faults.add("same_cursor", path=PATH, after=1)
     job = erp.pulled()
     assert (job.state, job.failure["code"]) == ("failed", "erp_pages_repeat")
-    assert (sandbox.count(ROUTE), count(desk)) == (2, 20)
+    assert (calls(sandbox, ROUTE), count(desk)) == (2, 20)
     assert erp.log()[0]["response"].startswith("The ERP leads us in a circle")
     sandbox.faults.clear()
     assert (erp.pulled().result["items"], count(desk)) == (25, 25)
@@ -520,7 +526,7 @@ def test_an_erp_that_comes_to_no_end(desk: Desk, sandbox: Sandbox, erp: Asked, m
     sandbox.erp_page_size(2)
     job = erp.pulled()
     assert (job.state, job.failure) == ("failed", {"code": "erp_too_many_pages", "fields": {"limit": 3}})
-    assert (sandbox.count(ROUTE), count(desk)) == (3, 6)
+    assert (calls(sandbox, ROUTE), count(desk)) == (3, 6)
     assert erp.log()[0]["response"] == "The ERP had not come to an end after 3 pages."
     sandbox.erp_page_size(9)
     assert (erp.pulled().state, count(desk)) == ("succeeded", 25)
@@ -535,7 +541,7 @@ def test_one_tenants_erp_that_is_down_is_not_asked_on_and_on(desk: Desk, sandbox
         desk.service.run(job_id)
     job = desk.service.job(job_id)
     assert (job.state, job.waiting_for, job.deferrals) == ("scheduled", "provider_circuit_open", 2)
-    assert sandbox.count(ROUTE) == 10
+    assert calls(sandbox, ROUTE) == 10
     assert len(erp.log()) == 10, "what was not asked is no line"
     foreign = desk.client.of("globex").post(
         "/v1/erp/connections",
