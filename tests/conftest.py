@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -71,3 +72,16 @@ def service_app(request: pytest.FixtureRequest, _templates: Templates) -> Iterat
             return stack.enter_context(ServiceUnderTest(service, database_url, broker_url=broker_url, **settings))
 
         yield make
+
+
+@pytest.fixture
+def dialed(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Every address that is connected to; each is refused, so that nothing leaves this machine."""
+    addresses: list[Any] = []
+
+    def connect(_: socket.socket, address: Any) -> None:
+        addresses.append(address)
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr(socket.socket, "connect", connect)
+    return addresses

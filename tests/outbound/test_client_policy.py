@@ -30,19 +30,6 @@ def canary() -> Iterator[Server]:
     assert server.connections == 0
 
 
-@pytest.fixture
-def dialed(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Every address that is connected to; each is refused, so that nothing leaves this machine."""
-    addresses: list[Any] = []
-
-    def connect(_: socket.socket, address: Any) -> None:
-        addresses.append(address)
-        raise ConnectionRefusedError
-
-    monkeypatch.setattr(socket.socket, "connect", connect)
-    return addresses
-
-
 def stranger(base_url: str, policy: Policy, **options: Any) -> Client:
     return Client("erp", base_url, **{"timeouts": QUICK, "policy": policy, **options})
 

@@ -34,19 +34,6 @@ def canary() -> Iterator[Server]:
     assert server.connections == 0
 
 
-@pytest.fixture
-def dialed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
-    """Every address that is connected to; each is refused, so that nothing leaves this machine."""
-    addresses: list[tuple[Any, ...]] = []
-
-    def connect(_: socket.socket, address: tuple[Any, ...]) -> None:
-        addresses.append(address)
-        raise ConnectionRefusedError
-
-    monkeypatch.setattr(socket.socket, "connect", connect)
-    return addresses
-
-
 def test_no_spelling_of_a_forbidden_host_reaches_the_canary(canary: Server, dialed: list[tuple[Any, ...]]) -> None:
     assert len(set(SPELLINGS)) >= 200
     policy = open_to(canary, trusted=frozenset(), ports=(80, 443, canary.port))

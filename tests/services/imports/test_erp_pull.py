@@ -556,19 +556,6 @@ def test_one_tenants_erp_that_is_down_is_not_asked_on_and_on(desk: Desk, sandbox
 # -- addresses -------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def dialed(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Every address that is connected to; each is refused, so that nothing leaves this machine."""
-    addresses: list[Any] = []
-
-    def connect(_: socket.socket, address: Any) -> None:
-        addresses.append(address)
-        raise ConnectionRefusedError
-
-    monkeypatch.setattr(socket.socket, "connect", connect)
-    return addresses
-
-
 def names_lead_to(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let all names be of this address; addresses stay what they are."""
     real = socket.getaddrinfo

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -446,19 +445,6 @@ def test_the_jobs_subject_is_short(world: World) -> None:
 
 
 # -- addresses -------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def dialed(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Every address that is connected to; each is refused, so that nothing leaves this machine."""
-    addresses: list[Any] = []
-
-    def connect(_: socket.socket, address: Any) -> None:
-        addresses.append(address)
-        raise ConnectionRefusedError
-
-    monkeypatch.setattr(socket.socket, "connect", connect)
-    return addresses
 
 
 def with_policy(monkeypatch: pytest.MonkeyPatch, canary: Server, **more: Any) -> None:
