@@ -141,6 +141,12 @@ class _Shop:
         self.bought, self.fresh = [order["id"] for order in entered[:labels]], [order["id"] for order in entered[80:]]
         self.common = [order["id"] for order in entered[labels:80]]
         self.addresses = [order["address"]["id"] for order in entered[:80]]
+        self.boxless: list[str] = []
+        while len(self.boxless) < len(self.fresh):
+            more = self.call("POST", "/v1/orders/bulk", {"orders": [self.draft() for _ in range(40)]})["items"]
+            self.boxless += [order["id"] for order in more]
+        # As imported orders are, which nobody has packed yet.
+        self.here.execute("DELETE FROM parcels WHERE order_id = ANY(CAST(:orders AS uuid[]))", orders=self.boxless)
         for order_id in self.bought:
             self.call("POST", f"/v1/orders/{order_id}/labels", {})
             self.call("POST", f"/v1/orders/{order_id}/rates", {})
@@ -218,6 +224,7 @@ class _Shop:
             ("GET /v1/orders", "/v1/orders?limit=20", None),
             ("GET /v1/orders/{id}", one, None),
             ("PATCH /v1/orders/{id}", one, {"note": "by noon"}),
+            ("POST /v1/orders/{id}/parcels", f"/v1/orders/{_next(self.boxless)}/parcels", {"parcels": [_PARCEL]}),
             ("POST /v1/orders/{id}/transitions", f"{one}/transitions", {"to": "Processing"}),
             ("GET /v1/orders/{id}/transitions", f"{one}/transitions", None),
             ("GET /v1/addresses/{id}", f"/v1/addresses/{address}", None),
@@ -225,7 +232,7 @@ class _Shop:
             ("POST /v1/addresses/validate", "/v1/addresses/validate", many),
             ("POST /v1/orders/{id}/rates", f"{one}/rates", {}),
             ("GET /v1/orders/{id}/rates", f"/v1/orders/{bought}/rates", None),
-            ("POST /v1/orders/{id}/labels", f"/v1/orders/{self._unbought()}/labels", {}),
+            ("POST /v1/orders/{id}/labels", f"/v1/orders/{_next(self.fresh)}/labels", {}),
             ("POST /v1/labels/bulk", "/v1/labels/bulk", many),
             ("GET /v1/orders/{id}/labels", f"/v1/orders/{bought}/labels", None),
             ("GET /v1/labels/{id}", f"/v1/labels/{label}", None),
@@ -243,6 +250,7 @@ class _Shop:
             for name, path, body in plans
         ]
 
-    def _unbought(self) -> str:
-        # The last ones come again rather than run out: asking twice is answered like asking once.
-        return self.fresh.pop() if len(self.fresh) > 1 else self.fresh[0]
+
+def _next(orders: list[str]) -> str:
+    # The last one comes again rather than run out.
+    return orders.pop() if len(orders) > 1 else orders[0]
