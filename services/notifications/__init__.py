@@ -1,0 +1,1 @@
+"""Mails, notices, alerts, watches, and webhooks to tenants' own systems."""
