@@ -13,7 +13,8 @@ from typing import Any, Final
 from sqlalchemy import Boolean, Integer, func
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
-from shared.db import TYPES, TenantRecord, metadata
+from services.shipping.credentials import HMAC_SECRET, TOKEN, WEBHOOK_TOKEN
+from shared.db import TYPES, TenantRecord, metadata, sealed
 
 __all__ = [
     "LIVE_LABEL",
@@ -242,14 +243,14 @@ class ShippoAccount(TenantRecord, Base):
 
     status: Mapped[str] = mapped_column(default="checking")
     """`checking`, `connected` or `needs_reauthorization`."""
-    token_sealed: Mapped[str]
+    token_sealed: Mapped[str] = sealed(TOKEN)
     token_hint: Mapped[str]
     """The last characters, so that people can tell which token it is."""
     test: Mapped[bool] = mapped_column(Boolean)
     webhook_token_hash: Mapped[str]
-    webhook_token_sealed: Mapped[str]
+    webhook_token_sealed: Mapped[str] = sealed(WEBHOOK_TOKEN)
     webhook_id: Mapped[str | None] = mapped_column(default=None)
-    hmac_secret_sealed: Mapped[str | None] = mapped_column(default=None)
+    hmac_secret_sealed: Mapped[str | None] = sealed(HMAC_SECRET, default=None)
     sender: Mapped[dict[str, Any]]
     """The address from which the tenant ships: the fields of an address."""
     connected_by: Mapped[str | None] = mapped_column(default=None)

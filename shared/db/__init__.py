@@ -9,7 +9,7 @@ fall with what its caller writes. The wall between tenants is row-level security
 
 from shared.db.database import Database, current_database, unit_of_work
 from shared.db.ids import new_id, uuid7_floor
-from shared.db.models import TYPES, Record, TenantRecord, metadata
+from shared.db.models import TYPES, Record, TenantRecord, metadata, sealed
 
 __all__ = [
     "TYPES",
@@ -19,6 +19,7 @@ __all__ = [
     "current_database",
     "metadata",
     "new_id",
+    "sealed",
     "unit_of_work",
     "uuid7_floor",
 ]

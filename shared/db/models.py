@@ -8,12 +8,12 @@ from typing import Any
 
 from sqlalchemy import DateTime, MetaData, Text, Uuid, func
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.orm import Mapped, MappedColumn, mapped_column
 
 from shared.context import current
 from shared.db.ids import new_id
 
-__all__ = ["TYPES", "Record", "TenantRecord", "metadata"]
+__all__ = ["TYPES", "Record", "TenantRecord", "metadata", "sealed"]
 
 _NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -49,6 +49,14 @@ def _tenant() -> str:
     if tenant is None:
         raise RuntimeError("a row of a tenant was made outside of any tenant; enter one with use(tenant_id=…)")
     return tenant
+
+
+def sealed(purpose: str, **options: Any) -> MappedColumn[Any]:
+    """Return a column for a secret that `shared.outbound.vault` sealed for the row's tenant and this purpose.
+
+    What a column of this kind holds is sealed anew when the newest key is another one, and never exported.
+    """
+    return mapped_column(info={"sealed": purpose}, **options)
 
 
 class Record:

@@ -18,6 +18,7 @@ from shared.jobs import operations
 from shared.jobs.actor import Priority, actor
 from shared.jobs.current import current_job
 from shared.jobs.models import LIVE, Job
+from shared.jobs.resealing import reseal, sealed_columns
 from shared.jobs.schedules import cron
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "clean_up_idempotency_keys",
     "clean_up_jobs",
     "clean_up_webhook_events",
+    "reseal_secrets",
 ]
 
 KEEP_JOBS = timedelta(days=30)
@@ -167,3 +169,22 @@ def clean_up_webhook_events() -> dict[str, int]:
     processed = delete_in_batches(statement, {"before": now - KEEP_WEBHOOKS, "state": "processed"})
     failed = delete_in_batches(statement, {"before": now - KEEP_FAILED_WEBHOOKS, "state": "failed"})
     return {"processed": processed, "failed": failed}
+
+
+@actor(
+    queue_name="default",
+    priority=Priority.BULK,
+    unique=(),
+    subject="Seal secrets with the newest key",
+    periodic=cron("15 5 * * *"),
+)
+def reseal_secrets() -> dict[str, int]:
+    """Seal anew what was sealed with an older key. When it finds nothing more, that key can be removed."""
+    job = current_job()
+    total = 0
+    for column in sealed_columns(reseal_secrets.broker.tables):  # type: ignore[attr-defined]
+        while count := reseal(column):
+            total += count
+            job.progress(total, None, unit="secrets")
+            job.breathe()
+    return {"secrets": total}

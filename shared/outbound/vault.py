@@ -2,8 +2,8 @@
 
 AES-256-GCM. Tenant and purpose are authenticated with the ciphertext, so that a sealed text moved to
 another tenant's row, or to another use, does not open. Several keys may be known: the first seals, all
-open, each ciphertext names its own by a fingerprint. To rotate, put a new key in front, seal everything
-again that `needs_resealing`, then remove the old key.
+open, each ciphertext names its own by a fingerprint. To rotate, put a new key in front, wait until the job
+`reseal_secrets` of every service finds nothing more, then remove the old key.
 
 A sealed text is `v1.<key id>.<base64url of nonce, ciphertext and tag>`.
 """
@@ -21,7 +21,7 @@ from typing import Final
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-__all__ = ["Vault", "VaultError", "configure", "needs_resealing", "new_key", "open_", "seal"]
+__all__ = ["Vault", "VaultError", "configure", "new_key", "newest", "open_", "seal"]
 
 _VERSION: Final = "v1"
 _KEY_BYTES: Final = 32
@@ -79,9 +79,9 @@ class Vault:
         except (InvalidTag, ValueError):
             raise VaultError("altered, or sealed for another tenant or purpose") from None
 
-    def needs_resealing(self, sealed: str) -> bool:
-        """Tell whether a text was sealed with another key than the one that seals now."""
-        return not sealed.startswith(f"{_VERSION}.{self._first}.")
+    def newest(self) -> str:
+        """Return how every text begins that was sealed with the key that seals now."""
+        return f"{_VERSION}.{self._first}."
 
 
 def _bound_to(key_id: str, tenant_id: str, purpose: str) -> bytes:
@@ -108,9 +108,9 @@ def open_(tenant_id: str, purpose: str, sealed: str) -> str:
     return _configured().open_(tenant_id, purpose, sealed)
 
 
-def needs_resealing(sealed: str) -> bool:
-    """As `Vault.needs_resealing`, with the keys of this process."""
-    return _configured().needs_resealing(sealed)
+def newest() -> str:
+    """As `Vault.newest`, with the keys of this process."""
+    return _configured().newest()
 
 
 def _configured() -> Vault:

@@ -156,6 +156,7 @@ class App:
         self.conclusions = Conclusions(
             self.service.name, self.database, failures, retry_scale=self.settings.retry_scale
         )
+        self.broker.tables = self.service.tables()
         for declared in self.actors.values():
             declared.bind(self.broker)
         for queue in self.queues:

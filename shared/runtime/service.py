@@ -22,6 +22,7 @@ from types import ModuleType
 from typing import Any
 
 from pydantic_settings import BaseSettings
+from sqlalchemy import MetaData
 
 from shared.jobs.actor import Actor, registry
 from shared.jobs.failures import COMMON, FailureText
@@ -72,6 +73,11 @@ class Service:
         """Return the service's failure texts, on top of the library's."""
         module = self.part("failures")
         return {**COMMON, **(module.FAILURES if module is not None else {})}
+
+    def tables(self) -> MetaData:
+        """Return the service's own tables; the library's are not among them."""
+        module = self.part("models")
+        return module.Base.metadata if module is not None else MetaData()
 
     def waiting(self) -> Mapping[str, str]:
         """Return the sentences for the codes with which the service's jobs put themselves off (`WAITING`)."""

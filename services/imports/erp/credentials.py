@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Final
 
-from services.imports.erp.models import ErpConnection
+from services.imports.erp.models import SECRET, TOKEN, ErpConnection
 from shared.context import current
 from shared.outbound import vault
 
 __all__ = ["SECRET", "TOKEN", "all_secrets", "feed_secrets", "seal", "token_of"]
-
-# Purposes, with which what is sealed is bound to its use.
-TOKEN: Final = "erp.token"  # noqa: S105
-SECRET: Final = "erp.feed_secret"  # noqa: S105
 
 
 def seal(purpose: str, plaintext: str) -> str:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import uuid
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from sqlalchemy import Integer, func
 from sqlalchemy.orm import Mapped, mapped_column
 
 from services.imports.models import Base
-from shared.db import TenantRecord
+from shared.db import TenantRecord, sealed
 
-__all__ = ["Entity", "ErpConnection", "ErpFeed", "ErpLog"]
+__all__ = ["SECRET", "TOKEN", "Entity", "ErpConnection", "ErpFeed", "ErpLog"]
+
+# Purposes, with which what is sealed is bound to its use.
+TOKEN: Final = "erp.token"  # noqa: S105
+SECRET: Final = "erp.feed_secret"  # noqa: S105
 
 Entity = Literal["samples", "stock"]
 
@@ -26,10 +30,10 @@ class ErpConnection(TenantRecord, Base):
     kind: Mapped[str] = mapped_column(default="rest")
     base_url: Mapped[str]
     """In its only spelling. The tenant's word, and so never to be trusted."""
-    token_sealed: Mapped[str]
+    token_sealed: Mapped[str] = sealed(TOKEN)
     key_id: Mapped[str]
-    secret_sealed: Mapped[str]
-    previous_sealed: Mapped[str | None] = mapped_column(default=None)
+    secret_sealed: Mapped[str] = sealed(SECRET)
+    previous_sealed: Mapped[str | None] = sealed(SECRET, default=None)
     previous_until: Mapped[datetime | None] = mapped_column(default=None)
     state: Mapped[str] = mapped_column(default="active")
     cursor: Mapped[dict[str, Any]] = mapped_column(default=dict)

@@ -9,7 +9,6 @@ from services.shipping.jobs.rates import shop_rates
 from services.shipping.jobs.recheck import recheck_label
 from services.shipping.jobs.reconciliation import recheck_unknown_labels, reconcile_nightly
 from services.shipping.jobs.refunds import poll_refund, refund_label
-from services.shipping.jobs.resealing import reseal_credentials
 from services.shipping.jobs.tracking import look_up_tracking
 from services.shipping.jobs.webhooks import process_webhook
 
@@ -26,7 +25,6 @@ __all__ = [
     "recheck_unknown_labels",
     "reconcile_nightly",
     "refund_label",
-    "reseal_credentials",
     "shop_rates",
     "validate_address",
     "validate_addresses",

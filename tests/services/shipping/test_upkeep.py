@@ -112,11 +112,11 @@ def test_credentials_are_sealed_with_the_newest_key(world: World) -> None:
     old = base64.b64encode(world.app.secrets.encryption_keys[0]).decode()
     new = vault.new_key()
     before = world.sql("SELECT token_sealed FROM shippo_accounts")[0][0]
-    assert world.run("reseal_credentials") == {"accounts": 0}
+    assert world.run("reseal_secrets") == {"secrets": 0}
     try:
         # When a new key is put in front of it
         vault.configure([new, old])
-        assert world.run("reseal_credentials")["accounts"] >= 1
+        assert world.run("reseal_secrets")["secrets"] >= 2
 
         # Then the old one is needed no more, and labels can still be bought
         after = world.sql("SELECT token_sealed FROM shippo_accounts")[0][0]
@@ -125,5 +125,5 @@ def test_credentials_are_sealed_with_the_newest_key(world: World) -> None:
         assert world.bought(world.order())["status"] == "purchased"
     finally:
         vault.configure([old, new])
-        world.run("reseal_credentials")
+        world.run("reseal_secrets")
         vault.configure([old])
