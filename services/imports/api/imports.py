@@ -21,7 +21,7 @@ from services.imports.api.uploads import (
     unreadable,
 )
 from services.imports.files import HEAD
-from services.imports.jobs import run_import
+from services.imports.jobs import retry_import_images, run_import
 from services.imports.jobs.report import report_key
 from services.imports.models import Image, Import
 from services.imports.reading.kinds import KINDS
@@ -208,6 +208,14 @@ def read_import(import_id: UUID) -> ImportView:
     with unit_of_work() as session:
         row = _find(session, import_id)
         return _view(row, _images(session, [row.id]))
+
+
+@api.post("/v1/imports/<uuid:import_id>/images/retry", role=IMPORTERS, status=202, raises=(NotFound,))
+def retry_pictures(import_id: UUID) -> Answer[JobView]:
+    """Try the pictures that the import could not get again, now instead of later, those it gave up included."""
+    with unit_of_work() as session:
+        row = _find(session, import_id)
+        return accepted(retry_import_images.send(import_id=row.id, file_name=row.file_name))
 
 
 _FAILED: Final = """

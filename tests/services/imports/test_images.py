@@ -18,6 +18,7 @@ from services.imports.jobs import images
 from services.imports.jobs.hosts import place_at
 from services.imports.jobs.image_files import clean_up_images, keep
 from services.imports.jobs.images import fetch_image, retry_images
+from services.imports.jobs.images_again import retry_import_images
 from services.imports.pictures import TEXTS, DecoderTrouble, original_key, thumbnail_key
 from services.imports.service import service
 from services.imports.settings import settings
@@ -626,3 +627,33 @@ def test_the_picture_of_a_killed_worker_is_fetched_by_the_next(
     assert world.image(image).state == "attached"
     assert len(world.app.published(ATTACHED)) == 1
     assert sandbox.images()["paths"]["/images/a.png"]["requests"] == 2
+
+
+def test_pictures_of_an_import_are_tried_again_by_hand(world: World) -> None:
+    """Whether they were given up or are only put off; those of other imports are left alone."""
+    ours, other = uuid.uuid4(), uuid.uuid4()
+    back, put_off, gone, foreign = (world.wanted(f"/flaky/1/{name}.png") for name in "abcd")
+    world.app.execute("UPDATE images SET import_id = :id", id=ours)
+    world.app.execute("UPDATE images SET import_id = :other WHERE id = :id", other=other, id=foreign)
+    for image in (back, put_off, foreign):
+        world.fetch(image)
+    world.app.execute(
+        "UPDATE images SET state = 'failed', code = 'image_gave_up', settled_at = now(), attempts = 12 "
+        "WHERE id = ANY(:ids)",
+        ids=[back, foreign],
+    )
+    world.app.execute("UPDATE images SET url = replace(url, 'flaky/1', 'status/404') WHERE id = :id", id=gone)
+    world.fetch(gone)
+
+    job = world.app.run_job(retry_import_images, import_id=ours, file_name="catalog.csv")
+    assert (job.state, job.result) == ("succeeded", {"images": 3})
+    world.app.drain()
+
+    assert [world.image(image).state for image in (back, put_off, gone, foreign)] == [
+        "attached",
+        "attached",
+        "failed",
+        "failed",
+    ]
+    told = [event.sequence for event in world.app.published(ATTACHED) if event.subject == str(back)]
+    assert told == [13], "newer than what was told before"
