@@ -21,7 +21,19 @@ from rich.table import Table
 from tests.benchmarks import report
 from tests.benchmarks.bench import ROOT, Result, Row
 
-NAMES = ("throughput", "latency", "relay", "fairness", "pick", "accept", "rule", "imports", "recovery", "retry_clock")
+NAMES = (
+    "throughput",
+    "latency",
+    "relay",
+    "fairness",
+    "pick",
+    "accept",
+    "rule",
+    "imports",
+    "beside",
+    "recovery",
+    "retry_clock",
+)
 
 
 def run(name: str, *, long: bool) -> Result:

@@ -24,7 +24,7 @@ import psycopg
 from services.imports.service import service
 from tests.benchmarks.bench import ROOT, Place, Result, place
 
-__all__ = ["main"]
+__all__ = ["import_file", "main", "write"]
 
 _HEADER = ("Title", "SKU", "Description", "Category", "Unit cost", "Status", "Color", "Size")
 _BARE = "CREATE TABLE bare (" + ", ".join(f"c{number} text" for number in range(len(_HEADER))) + ")"
@@ -66,7 +66,7 @@ def main(long: bool) -> Result:
         write(path, count)
         for _ in range(turns):
             raw.append(count / _raw_copy(here, path))
-            done = _import(here, path)
+            done = import_file(here, path)
             ours.append(count / done.seconds)
             begun.append(done.begun)
         slow = min(count // 50, 1000)
@@ -85,9 +85,9 @@ def main(long: bool) -> Result:
         result.add("import, against that", f"{rate / by_row:,.0f}x", "at least 100x", rate / by_row >= 100)
         if long:
             write(path, 10_000)
-            few = _import(here, path).memory
+            few = import_file(here, path).memory
             write(path, 1_000_000)
-            many = _import(here, path).memory
+            many = import_file(here, path).memory
             result.add(
                 "memory of worker and reader, 10,000 rows → 1,000,000 rows",
                 f"{few / 1024:,.0f} MB → {many / 1024:,.0f} MB ({many / few:.2f}x)",
@@ -117,8 +117,8 @@ class _Done:
     """KB, at the highest, of the worker and of the process that reads for it."""
 
 
-def _import(here: Place, path: Path) -> _Done:
-    """Import the file in a process of its own."""
+def import_file(here: Place, path: Path) -> _Done:
+    """Import the file in a process of its own, into empty tables."""
     _empty(here)
     done = subprocess.run(
         [sys.executable, "-m", "tests.benchmarks.imports", str(path)],
