@@ -7,4 +7,7 @@ pictures at addresses that lead nowhere. At the end every row is accounted for, 
 
 from services.imports.demo.story import ENVIRONMENT, run
 
-__all__ = ["ENVIRONMENT", "run"]
+__all__ = ["CHAPTERS", "ENVIRONMENT"]
+
+CHAPTERS = {20: run}
+"""By their place in the whole story."""

@@ -29,7 +29,7 @@ _FONTS = "ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', mon
 @click.option("--keep", is_flag=True, help="Keep the demo's data directory.")
 @click.option("--svg", type=click.Path(dir_okay=False, path_type=Path), hidden=True, help="Draw what was shown.")
 def demo(seed: int, keep: bool, svg: Path | None) -> None:
-    """Tell the story: every service that has a demo runs it, against third parties that misbehave.
+    """Tell the story, a chapter by each service that has a part in it, against third parties that misbehave.
 
     Ends 0 only if what the third parties' books say agrees with ours.
     """
@@ -59,8 +59,10 @@ def demo(seed: int, keep: bool, svg: Path | None) -> None:
     agreed = True
     try:
         with Group(settings, sandbox={"port": 0, "seed": seed, "limits": 0, "ledger": None}) as group:
-            for story in stories:
-                agreed = story.run(group, console, seed) and agreed
+            for _, chapter in sorted(
+                ((at, chapter) for story in stories for at, chapter in story.CHAPTERS.items()), key=lambda one: one[0]
+            ):
+                agreed = chapter(group, console, seed) and agreed
     finally:
         if not keep:
             shutil.rmtree(directory, ignore_errors=True)
