@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Annotated, ClassVar, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from shared.events.contracts.contract import EventContract, example
 
@@ -18,6 +18,7 @@ __all__ = [
     "ImportCompleted",
     "ImportFailed",
     "ImportStarted",
+    "ImportsSummaryCounted",
     "MemberRequested",
     "OrderRequested",
     "SamplesCreated",
@@ -206,3 +207,36 @@ class ImageFailed(EventContract):
     sample_id: UUID
     url: str
     code: str = Field(description="Why.")
+
+
+class LastImport(BaseModel):
+    """The import that was begun last."""
+
+    model_config = ConfigDict(frozen=True)
+
+    file_name: str
+    kind: Kind
+    state: Literal["queued", "running", "completed", "failed", "cancelled"]
+    created_at: AwareDatetime
+
+
+class ImportsSummaryCounted(EventContract):
+    """The figures of a workspace were counted. The event's sequence grows with `counted_at`."""
+
+    type: ClassVar[str] = "backroom.imports.summary.counted.v1"
+    model_config = example(
+        counted_at="2026-03-01T12:25:00Z",
+        samples=4980,
+        imports_by_state={"completed": 7, "failed": 1},
+        last_import={
+            "file_name": "catalog.csv",
+            "kind": "samples",
+            "state": "completed",
+            "created_at": "2026-02-27T09:00:00Z",
+        },
+    )
+
+    counted_at: AwareDatetime
+    samples: int = Field(description="In the catalog, drafts and archived ones included.")
+    imports_by_state: dict[str, int] = Field(description="States that no import is in are not there.")
+    last_import: LastImport | None

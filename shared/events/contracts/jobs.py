@@ -16,6 +16,7 @@ from shared.events.contracts.contract import EventContract, example
 __all__ = [
     "CircuitClosed",
     "CircuitOpened",
+    "DeadLettersFound",
     "JobFailed",
     "ReconciliationStuck",
     "ScheduleMissed",
@@ -114,12 +115,22 @@ class ReconciliationStuck(EventContract):
     job_id: str | None = Field(None, description="The last job that tried to mend it.")
 
 
+class DeadLettersFound(EventContract):
+    """Messages that nobody could handle lie in a queue and wait for a person. Once an hour for as long as they lie."""
+
+    model_config = example(queue="shipping.events", count=2)
+
+    queue: str
+    count: int = Field(ge=1, description="How many there are now.")
+
+
 _TYPES: dict[type[EventContract], str] = {
     JobFailed: "job.failed.v1",
     CircuitOpened: "circuit.opened.v1",
     CircuitClosed: "circuit.closed.v1",
     ScheduleMissed: "schedule.missed.v1",
     ReconciliationStuck: "reconciliation.stuck.v1",
+    DeadLettersFound: "dead_letters.found.v1",
 }
 
 

@@ -26,6 +26,7 @@ __all__ = [
     "MilestoneReached",
     "OrderCreated",
     "OrderTransitioned",
+    "ShippingSummaryCounted",
     "TrackingUpdated",
 ]
 
@@ -294,3 +295,48 @@ class ConnectionChanged(EventContract):
 
     provider: Literal["shippo"]
     status: Literal["checking", "connected", "needs_reauthorization"]
+
+
+class Spend(BaseModel):
+    """What was bought in one currency."""
+
+    model_config = ConfigDict(frozen=True)
+
+    labels: int
+    amount: int = Field(description="In the currency's smallest unit.")
+
+
+class CreatorOrders(BaseModel):
+    """Orders of one principal."""
+
+    model_config = ConfigDict(frozen=True)
+
+    open: int = Field(description="New or in Processing.")
+    last_30_days: int = Field(description="Entered in the last thirty days.")
+
+
+class ShippingSummaryCounted(EventContract):
+    """The figures of a workspace were counted. The event's sequence grows with `counted_at`."""
+
+    type: ClassVar[str] = "backroom.shipping.summary.counted.v1"
+    model_config = example(
+        counted_at="2026-03-01T12:20:00Z",
+        orders_by_state={"New": 3, "Processing": 2, "Shipped": 40},
+        stuck_orders=1,
+        orders_30_days=25,
+        orders_previous_30_days=20,
+        spend_30_days={"USD": {"labels": 24, "amount": 18960}},
+        by_creator={"user:ada": {"open": 4, "last_30_days": 21}},
+        last_activity_at="2026-03-01T12:01:07Z",
+        shippo="connected",
+    )
+
+    counted_at: AwareDatetime
+    orders_by_state: dict[str, int] = Field(description="States that no order is in are not there.")
+    stuck_orders: int = Field(description="New or in Processing, and not moved for days.")
+    orders_30_days: int = Field(description="Entered in the last thirty days.")
+    orders_previous_30_days: int = Field(description="Entered in the thirty days before those.")
+    spend_30_days: dict[str, Spend] = Field(description="Labels bought and not given back, by currency.")
+    by_creator: dict[str, CreatorOrders] = Field(description="By the principal who entered them.")
+    last_activity_at: AwareDatetime | None = Field(description="When an order was last entered or changed.")
+    shippo: Literal["not_connected", "checking", "connected", "needs_reauthorization"]

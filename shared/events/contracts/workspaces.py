@@ -15,6 +15,7 @@ __all__ = [
     "MemberChanged",
     "PlanChanged",
     "WinbackDue",
+    "WorkspaceChanged",
     "WorkspaceCreated",
     "WorkspaceStateChanged",
 ]
@@ -36,6 +37,16 @@ class WorkspaceCreated(EventContract):
     plan: str
     owner_id: UUID
     time_zone: str = "UTC"
+
+
+class WorkspaceChanged(EventContract):
+    """A workspace has another name or time zone. The event's sequence is the workspace's version."""
+
+    type: ClassVar[str] = "backroom.workspaces.workspace.changed.v1"
+    model_config = example(name="Acme Packaging", time_zone="Europe/Berlin")
+
+    name: str
+    time_zone: str
 
 
 class WorkspaceStateChanged(EventContract):
