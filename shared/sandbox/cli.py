@@ -16,6 +16,7 @@ from .server import Server
 
 @click.command()
 @click.option("--port", default=4010, show_default=True, help="Port to listen on; 0 takes a free one.")
+@click.option("--smtp-port", type=int, help="Port of the mail server; by default 1025, or a free one with --port 0.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--seed", type=int, help="Seed of chance. Without it one is drawn, and shown.")
 @click.option(
@@ -35,6 +36,7 @@ from .server import Server
 @click.option("--webhook-secret", envvar="SANDBOX_WEBHOOK_SECRET", help="Sign webhooks with this secret.")
 def sandbox(
     port: int,
+    smtp_port: int | None,
     host: str,
     seed: int | None,
     ledger: Path | None,
@@ -53,7 +55,14 @@ def sandbox(
         FaultBook().add(rules)
     except BadRule as error:
         raise click.BadParameter(str(error), param_hint="--faults") from error
-    options = Options(seed=seed, ledger=ledger, limits=limits, public_url=public_url, webhook_secret=webhook_secret)
+    options = Options(
+        seed=seed,
+        ledger=ledger,
+        limits=limits,
+        public_url=public_url,
+        webhook_secret=webhook_secret,
+        smtp_port=smtp_port if smtp_port is not None else 1025 if port else 0,
+    )
     try:
         server = Server(options, host, port)
     except (OSError, NotALedger) as error:
@@ -65,6 +74,7 @@ def sandbox(
         signal.signal(number, lambda *_: stopped.set())
     server.start()
     click.echo(f"Sandbox at {server.url} (seed {server.core.faults.seed}, faults: {faults})")
+    click.echo(f"Mail server at {host}:{server.core.smtp_port}; what it takes is at {server.url}/mail")
     stopped.wait()
     server.stop()
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
+from urllib.parse import urlsplit
 
 import requests
 
@@ -140,8 +141,68 @@ class SandboxClient:
         """Pages of ERPs have no more items than this, whatever is asked for."""
         self.call("PUT", "/erp", {"page_size": size})
 
+    @property
+    def smtp_url(self) -> str:
+        """The mail server, on the same host."""
+        return f"smtp://{urlsplit(self.url).hostname}:{self.state()['smtp']}"
+
+    def mails(self, to: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
+        """Mails that were taken, the newest first: {id, from, to, subject, message_id, size, connection}."""
+        return list(self._mailbox("", to, limit=str(limit))["items"])
+
+    def mail(self, number: int | str = "latest", to: str | None = None) -> dict[str, Any]:
+        """One mail, by its id or the latest to an address: {headers, text, html, links} besides the above."""
+        return dict(self._mailbox(f"/{number}", to))
+
+    def mail_link(self, to: str) -> str:
+        """The first link of the latest mail to this address that has one: how to sign in."""
+        return str(self._mailbox("/link", to)["link"])
+
+    def smtp(self) -> dict[str, int]:
+        """{connections, open, most_open, logins, mails} of the mail server."""
+        return dict(self.call("GET", "/smtp"))
+
+    def smtp_size(self, size: int) -> None:
+        """Refuse larger mails on connections that begin from now on."""
+        self.call("PUT", "/smtp", {"size": size})
+
+    def _mailbox(self, path: str, to: str | None, **query: str) -> Any:
+        params = query if to is None else {**query, "to": to}
+        answer = self._http.get(f"{self.url}/mail{path}", params=params, timeout=self._timeout)
+        if answer.status_code >= 400:
+            raise SandboxError(f"{answer.status_code}: {answer.text}")
+        return answer.json()
+
+    def model_key(self, account: str) -> str:
+        """The key of an account of the language model, which is at `<url>/v1`."""
+        return f"model_test_{account}"
+
+    def model_asked(self) -> list[dict[str, Any]]:
+        """What the language model was sent, oldest first: {account, model, messages, response_format}."""
+        return list(self.call("GET", "/model")["asked"])
+
+    def paddle_key(self, account: str) -> str:
+        """The API key of the seller of this name at Paddle."""
+        return f"pdl_sdbx_apikey_{account}"
+
+    def paddle_check_out(self, account: str, **subscription: Any) -> dict[str, Any]:
+        """Somebody buys a subscription: `custom_data`, `customer_id`, `plan`, `status`; sends webhooks."""
+        return dict(self.call("POST", f"/paddle/{account}/subscriptions", subscription)["data"])
+
+    def paddle_change(self, account: str, subscription_id: str, **changes: Any) -> dict[str, Any]:
+        """A subscription's new `status` (`canceled` ends it now), `plan` or `scheduled_change`; sends webhooks."""
+        return dict(self.call("PATCH", f"/paddle/{account}/subscriptions/{subscription_id}", changes)["data"])
+
+    def paddle_events(self, account: str) -> list[dict[str, Any]]:
+        """Every event of a seller so far, oldest first."""
+        return list(self.call("GET", f"/paddle/{account}/events")["events"])
+
+    def paddle_destination(self, account: str, url: str, secret: str | list[str]) -> None:
+        """Send a seller's webhooks there, signed with this secret, or with each of several."""
+        self.call("PUT", f"/paddle/{account}/destination", {"url": url, "secret": secret})
+
     def state(self) -> dict[str, Any]:
-        """{seed, now, offset, limits, hanging, providers, presets}."""
+        """{seed, now, offset, limits, hanging, providers, presets, smtp}."""
         return dict(self.call("GET", ""))
 
     def reset(self, seed: int | None = None) -> None:

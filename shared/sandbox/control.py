@@ -55,7 +55,7 @@ class Control:
         return Response(200, render(self._core).encode(), "text/html; charset=utf-8")
 
     def state(self, request: Request) -> Response:
-        """{seed, now, offset, limits, hanging, providers, presets}."""
+        """{seed, now, offset, limits, hanging, providers, presets, smtp}; `smtp` is the mail server's port."""
         core = self._core
         return reply(
             {
@@ -66,6 +66,7 @@ class Control:
                 "hanging": core.pauses.count,
                 "providers": [provider.name for provider in core.providers],
                 "presets": sorted(PRESETS),
+                "smtp": core.smtp_port,
             }
         )
 
@@ -122,7 +123,7 @@ class Control:
 
     def release(self, request: Request) -> Response:
         """Let every hanging call go on at once."""
-        return reply({"released": self._core.pauses.release()})
+        return reply({"released": self._core.release()})
 
     def shift_clock(self, request: Request) -> Response:
         """{"advance": seconds} adds to the shift; {"offset": seconds} sets it."""

@@ -1,6 +1,7 @@
 """The sandbox without its sockets: one object that holds all state and answers calls."""
 
 import secrets
+import ssl
 import time
 import traceback
 from dataclasses import dataclass
@@ -15,12 +16,15 @@ from .faults import WIRE_KINDS, Call, Fault, FaultBook
 from .images import Images
 from .ledger import Books
 from .limits import RateLimits
+from .model import Model
+from .paddle import Paddle
 from .provider import Provider
 from .shippo import Shippo
+from .smtp import Smtp
 from .web import HttpError, Request, Response, Route, Router, reply
 from .webhooks import WebhookSender
 
-PROVIDERS: tuple[type[Provider], ...] = (Shippo, Images, Erp)
+PROVIDERS: tuple[type[Provider], ...] = (Shippo, Images, Erp, Model, Paddle, Smtp)
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,9 @@ class Options:
     public_url:      how others reach the sandbox, for links in webhooks; default: the address it listens on.
     webhook_secret:  signs what is sent, if set.
     webhook_retries: waits in seconds before sending again what was not accepted.
+    smtp_port:       where the mail server listens; 0 takes a free port.
+    smtp_login:      user and password without which it takes no mail; None: it asks nobody.
+    smtp_tls:        offers STARTTLS with this certificate; None: no TLS.
     """
 
     seed: int | None = None
@@ -45,6 +52,9 @@ class Options:
     public_url: str | None = None
     webhook_secret: str | None = None
     webhook_retries: tuple[float, ...] = (0.5, 2.0, 5.0)
+    smtp_port: int = 0
+    smtp_login: tuple[str, str] | None = None
+    smtp_tls: ssl.SSLContext | None = None
 
 
 class Core:
@@ -67,6 +77,16 @@ class Core:
         for provider in self.providers:
             self.router.add(provider.routes(), provider)
             provider.resume()
+
+    def start(self, host: str) -> None:
+        """Have providers listen that speak more than HTTP. Raises OSError."""
+        for provider in self.providers:
+            provider.start(host)
+
+    @property
+    def smtp_port(self) -> int:
+        """Where the mail server listens; 0 before it does."""
+        return next(provider.server.port for provider in self.providers if isinstance(provider, Smtp))
 
     def handle(self, request: Request, wire: Wire) -> None:
         """Answer one call on its wire, and log it."""
@@ -117,7 +137,11 @@ class Core:
         self.limits.reset()
         self.limits.scale = self.options.limits
         self.webhook_secret = self.options.webhook_secret
-        self.pauses.release()
+        self.release()
+
+    def release(self) -> int:
+        """Let everything that hangs go on; how many calls that were."""
+        return self.pauses.release() + sum(provider.release() for provider in self.providers)
 
     def stop(self) -> None:
         self.pauses.stop()

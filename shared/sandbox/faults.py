@@ -4,7 +4,7 @@ A rule is JSON; this is its whole schema (everything but `kind` may be left out)
 
     {
       "match": {
-        "method":   "POST",            the call's method; WEBHOOK for what the sandbox sends itself
+        "method":   "POST",            the call's method; WEBHOOK for what the sandbox sends itself, SMTP for mail
         "path":     "/transactions",   prefix of the path (no trailing slash); a webhook's path is /<event>
         "pattern":  "^/tracks/usps/",  regular expression searched in the path
         "account":  "acme",            token, or token without its shippo_test_ / shippo_live_
@@ -62,6 +62,7 @@ OUTCOME_KINDS: dict[str, dict[str, Any]] = {
     "expired_rate": {},
     "refund_rejected": {"text": "The label was already used."},
     "same_cursor": {},
+    "model_says": {"content": "I am afraid I cannot do that."},
 }
 WEBHOOK_KINDS: dict[str, dict[str, Any]] = {
     "webhook_duplicate": {"copies": 2},
@@ -70,7 +71,15 @@ WEBHOOK_KINDS: dict[str, dict[str, Any]] = {
     "webhook_drop": {},
     "webhook_forged": {},
 }
-KINDS: dict[str, dict[str, Any]] = {**WIRE_KINDS, **OUTCOME_KINDS, **WEBHOOK_KINDS}
+#: Played by `smtp.server`, at the step that the path names.
+SMTP_KINDS: dict[str, dict[str, Any]] = {
+    "smtp_reply": {"code": 451, "text": "4.3.0 Please try again later."},
+    "smtp_slow": {"seconds": 1.0},
+    "smtp_hang": {"seconds": 60.0},
+    "smtp_drop": {},
+}
+KINDS: dict[str, dict[str, Any]] = {**WIRE_KINDS, **OUTCOME_KINDS, **WEBHOOK_KINDS, **SMTP_KINDS}
+_NOT_HTTP = ("WEBHOOK", "SMTP")
 
 _MATCH_KEYS = {"method", "path", "pattern", "account", "metadata"}
 _RULE_KEYS = {"match", "kind", "probability", "times", "after", "params"}
@@ -150,7 +159,7 @@ class Rule:
         return cls(rule_id, kind, match, probability, times, after, params)
 
     def matches(self, call: Call) -> bool:
-        if self.kind not in (WIRE_KINDS if call.method != "WEBHOOK" else ()) and (self.kind not in call.outcomes):
+        if self.kind not in (() if call.method in _NOT_HTTP else WIRE_KINDS) and (self.kind not in call.outcomes):
             return False
         want = self.match
         return (

@@ -47,8 +47,15 @@ class Provider:
         """What surrounds a call from its admission until its answer was sent, well or badly."""
         return nullcontext()
 
+    def release(self) -> int:
+        """Let go on what hangs besides HTTP calls; how much that was."""
+        return 0
+
     def reset(self) -> None:
         """Forget what is not in the books."""
+
+    def start(self, host: str) -> None:
+        """Listen, where the third party speaks more than HTTP. Raises OSError."""
 
     def stop(self) -> None:
         """Close what the provider opened besides the sandbox's HTTP port."""

@@ -148,6 +148,7 @@ class Server(ThreadingHTTPServer):
         self.url = f"http://{host if host not in ('', '0.0.0.0') else '127.0.0.1'}:{self.server_address[1]}"  # noqa: S104
         try:
             self.core = Core(options, self.url)
+            self.core.start(host)
         except BaseException:
             self.server_close()
             raise
