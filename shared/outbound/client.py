@@ -40,10 +40,9 @@ from typing import Any, Final, Literal
 import requests
 import urllib3.exceptions
 
-from shared.db.database import current_work
-from shared.outbound import guard
 from shared.outbound.addresses import parse
 from shared.outbound.answers import Classify, Origin, cause, decoded, error_of, origin
+from shared.outbound.calling import calling, may_call
 from shared.outbound.circuit import CircuitBreaker
 from shared.outbound.errors import (
     ProviderError,
@@ -55,7 +54,7 @@ from shared.outbound.errors import (
 from shared.outbound.limits import Limiter
 from shared.outbound.policy import Policy
 from shared.outbound.wire import Adapter, call
-from shared.telemetry import client_span, inject, metrics
+from shared.telemetry import inject
 
 __all__ = ["Answer", "Client", "Timeouts"]
 
@@ -151,6 +150,7 @@ class Client:
         *,
         json: Any = None,
         form: Mapping[str, str] | None = None,
+        content: bytes | None = None,
         params: Mapping[str, str | int] | None = None,
         headers: Mapping[str, str] | None = None,
         effect: bool = False,
@@ -161,14 +161,15 @@ class Client:
     ) -> Answer:
         """Call the provider once and return its success.
 
-        `operation` names the call in traces and metrics, never the URL. `path` is below the base URL, or
+        `operation` names the call in traces and metrics, never the URL. `content` is a body that goes as it is,
+        for what is signed; its media type is for `headers` to say. `path` is below the base URL, or
         a URL of the same origin (a link to the next page). Raises what the module's table says,
         `RateLimited` or `CircuitOpen` before sending, Refused with the code `foreign_url` for a link
         that leads elsewhere, and RuleViolation where no call may be made.
         """
         url = self._url(path)
         sent = {**self._headers, **(headers or {})}
-        prepared = requests.Request(method, url, json=json, data=form, params=params, headers=sent)
+        prepared = requests.Request(method, url, json=json, data=content or form, params=params, headers=sent)
         return self._guarded(
             operation,
             prepared,
@@ -218,38 +219,25 @@ class Client:
     def _guarded(
         self, operation: str, request: requests.Request, *, effect: bool, bucket: str | None, **how: Any
     ) -> Answer:
-        guard.check(f"{self.provider} {operation}")
-        if current_work() is not None:
-            # Its connection and its locks would be held for as long as the other side pleases.
-            raise guard.RuleViolation(f"{self.provider} {operation}: not inside of an open unit of work")
+        may_call(self.provider, operation)
         if self._limiter is not None and bucket is not None:
             self._limiter.take(self.provider, bucket, per_minute=self._buckets[bucket])
-        # After the limit: whoever is let through as the probe of a circuit must call.
-        ticket = self._breaker and self._breaker.before(self.provider, per_tenant=self._circuit_per_tenant)
-        started = time.monotonic()
-        outcome = "interrupted"
         try:
-            with client_span(self.provider, operation, request.method, request.url) as span:
-                try:
-                    answer = self._send(request, effect=effect, **how)
-                    span.status(answer.status)
-                except ProviderError as error:
-                    if error.status is not None:
-                        span.status(error.status)
-                    span.fail(error.code)
-                    raise
-            outcome = "ok"
-        except ProviderError as error:
-            outcome = type(error).default_code.removeprefix("provider_")
-            if ticket:
-                ticket.failed(error)
-            if self._limiter is not None and isinstance(error, RateLimited):
+            # After the limit: whoever is let through as the probe of a circuit must call.
+            with calling(
+                self.provider,
+                operation,
+                breaker=self._breaker,
+                per_tenant=self._circuit_per_tenant,
+                method=request.method,
+                url=request.url,
+            ) as span:
+                answer = self._send(request, effect=effect, **how)
+                span.status(answer.status)
+        except RateLimited as error:
+            if self._limiter is not None:
                 self._limiter.block(self.provider, error.retry_after, bucket=bucket or "*")
             raise
-        finally:
-            metrics.provider_request(self.provider, operation, outcome, time.monotonic() - started)
-        if ticket:
-            ticket.succeeded()
         return answer
 
     def _session(self, *, effect: bool) -> requests.Session:

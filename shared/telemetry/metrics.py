@@ -149,6 +149,12 @@ _CIRCUIT_OPEN = Gauge(
     ["service", "provider"],
     registry=REGISTRY,
 )
+_ALERTS_OPENED = Counter(
+    "alerts_opened_total",
+    "Alerts opened, by what went wrong and in which service.",
+    ["service", "kind", "about"],
+    registry=REGISTRY,
+)
 _RELAY_PUBLISHED = Counter(
     "relay_published_total",
     "Messages that the relay published and RabbitMQ confirmed.",
@@ -259,6 +265,11 @@ def provider_request(provider: str, operation: str, outcome: str, seconds: float
 def circuit_changed(provider: str, is_open: bool) -> None:
     """Note that the circuit of a provider opened or closed, as this process sees it."""
     _CIRCUIT_OPEN.labels(current().service, provider).set(1 if is_open else 0)
+
+
+def alert_opened(kind: str, about: str) -> None:
+    """Count an alert opened about the service `about`; a further failure of the same cause opens none."""
+    _ALERTS_OPENED.labels(current().service, kind, about).inc()
 
 
 def relay_published(jobs: int, events: int, seconds: float) -> None:

@@ -70,7 +70,8 @@ _SHAPES: Final = re.compile(
     r"|(?<![\w-])eyJ[\w-]{8,}\.[\w-]+(?:\.[\w-]*)?"
     r"|\bshippo_(?:live|test)_\w+"
     r"|\b(?:sk|rk|whsec|xox[abp]|ghp|gho|glpat)[-_][\w-]{10,}"
-    r"|\bpat-[a-z]{2}\d-[\w-]{8,}",
+    r"|\bpat-[a-z]{2}\d-[\w-]{8,}"
+    r"|\bb[kr]_[a-z0-9-]{3,40}_[\w.-]{8,}",  # API keys and refresh tokens of ours
     re.DOTALL,
 )
 # A text without any of these characters can match none of the rules above but `_SHAPES`.

@@ -50,6 +50,8 @@ SECRET = "s3cr3t-Zq9"
         "aws_secret_access_key = {}",
         "shippo_live_{}",
         "refused pat-na1-{}",
+        "gave bk_acme-packaging_{}",
+        "gave br_acme_{}",
         "-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----",
         "-----BEGIN RSA PRIVATE KEY-----\ncut {}",
     ],

@@ -19,7 +19,6 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from services.imports.jobs.hosts import place_at
 from services.imports.jobs.image_files import clean_up_images, keep
 from services.imports.models import Image
 from services.imports.pictures import DecoderTrouble, NotAPicture, Picture, prepare
@@ -28,6 +27,7 @@ from shared.db import unit_of_work
 from shared.events import publish
 from shared.events.contracts.imports import ImageAttached, ImageFailed
 from shared.jobs import Retry, Skip, Snooze, Verdict, actor, completion, cron
+from shared.jobs.places import place_at
 from shared.jobs.reconcile import Found, queue_again
 from shared.outbound import ProviderError, RateLimited, Refused
 from shared.outbound.addresses import parse
