@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import hmac
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.web.signatures import is_same_token, verify_hmac_timestamped
+from shared.web.signatures import is_same_token, verify_hmac_timestamped, verify_paddle
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SECRET = "sesame"
@@ -76,3 +77,59 @@ def test_an_empty_secret_or_token_opens_nothing() -> None:
 @given(st.text(), st.binary())
 def test_nonsense_never_raises_and_never_passes(header: str, body: bytes) -> None:
     assert not verify(header, body)
+
+
+# Made with openssl: printf '1700000000:{"event_id":"evt_1"}' | openssl dgst -sha256 -hmac pdl_ntfset_secret
+PADDLE: dict[str, Any] = {
+    "secret": "pdl_ntfset_secret",
+    "header": "ts=1700000000;h1=05baa29ac78ebc4421d9a808c0ec0ca1ef283a0eeb96996c9055776551f67907",
+    "body": b'{"event_id":"evt_1"}',
+    "now": datetime.fromtimestamp(1700000000, UTC),
+}
+
+
+def paddle(**changes: Any) -> bool:
+    return verify_paddle(**{**PADDLE, **changes})
+
+
+def test_a_genuine_one_of_paddle_passes_within_its_tolerance() -> None:
+    assert paddle()
+    for seconds, good in [(300, True), (-300, True), (301, False), (-301, False)]:
+        assert paddle(now=PADDLE["now"] + timedelta(seconds=seconds)) is good
+    assert not paddle(now=PADDLE["now"] + timedelta(seconds=6), tolerance=5)
+
+
+def test_what_paddle_publishes_verifies() -> None:
+    """The vector of Paddle's own SDK (PaddleHQ/paddle-python-sdk, tests/Unit/Notification), two signatures and all."""
+    assert verify_paddle(
+        "pdl_ntf_01hbpjmytsa32fhr36nqgc3kgb_WvRO0eL4Bj9rgYYIBZY6wZhG4EHy9jzh",
+        "ts=1696195954;h1=dummy;h1=d96299976a6eb066f484d7fde011ac56fc32b38fc9940bc419d6e537fdc6ef02",
+        b"hello-world",
+        datetime.fromtimestamp(1696195954, UTC),
+    )
+
+
+GENUINE = PADDLE["header"].removeprefix("ts=1700000000;h1=")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"secret": ""},
+        {"secret": "pdl_ntfset_other"},
+        {"body": b'{"event_id":"evt_2"}'},
+        {"body": b'{"event_id": "evt_1"}'},
+        {"header": None},
+        {"header": "ts=1700000000"},
+        {"header": f"h1={GENUINE}"},
+        {"header": f"ts=1700000001;h1={GENUINE}"},
+        {"header": f"ts=1700000000;ts=1700000000;h1={GENUINE}"},
+        {"header": f"ts=1700000000,h1={GENUINE}"},
+        {"header": f"t=1700000000;v1={GENUINE}"},
+        {"header": f"ts=1700000000;h1={GENUINE.upper()}"},
+        {"header": f"ts=1700000000;h1={GENUINE[:-1]}"},
+    ],
+    ids=str,
+)
+def test_all_others_of_paddle_do_not(changes: dict[str, Any]) -> None:
+    assert not paddle(**changes)
