@@ -1,4 +1,4 @@
-"""Hints between processes, over NOTIFY: "there is work" to the relay, "these jobs changed" to watchers.
+"""Hints between processes, over NOTIFY: "there is work" to the relay, "these things changed" to watchers.
 
 Hints only: whoever listens also looks by itself now and then, so a lost one costs a moment. They are
 sent by one thread per process on a connection of its own, after the commits that they speak of, because
@@ -14,16 +14,33 @@ import threading
 import time
 import uuid
 import weakref
+from collections.abc import Mapping
 from typing import Any
 
 import psycopg
+from sqlalchemy import text
+from sqlalchemy.orm import Session
 
-from shared.db.database import Database, Work, current_database
+from shared.db.database import Database, Work, current_database, current_work
 
-__all__ = ["CHANGES", "RELAY", "Signals", "jobs_changed", "wake_relay", "wake_relay_after"]
+__all__ = [
+    "CHANGES",
+    "JOBS",
+    "REFUSALS",
+    "RELAY",
+    "Signals",
+    "changed_after_commit",
+    "jobs_changed",
+    "refusals_changed",
+    "wake_relay",
+    "wake_relay_after",
+]
 
 RELAY = "backroom_relay"
-CHANGES = "backroom_jobs"
+CHANGES = "backroom_changes"
+"""One channel for all that is watched; each hint says of which topic it is: `["jobs", [[tenant, id], …]]`."""
+JOBS = "jobs"
+REFUSALS = "backroom_refusals"
 _PER_NOTIFICATION = 90  # of 78 bytes each: PostgreSQL takes payloads below 8,000 bytes
 
 log = logging.getLogger(__name__)
@@ -37,7 +54,7 @@ class Signals:
         self._pending = threading.Event()
         self._lock = threading.Lock()
         self._wake = False
-        self._changed: dict[uuid.UUID, str] = {}
+        self._changed: dict[tuple[str, uuid.UUID], str] = {}
         self._thread: threading.Thread | None = None
 
     # Only the first of what the thread has not yet seen rouses it: the rest goes with that, and a thread roused by
@@ -49,11 +66,11 @@ class Signals:
             self._wake = True
             self._pending.set()
 
-    def changed(self, jobs: dict[uuid.UUID, str]) -> None:
+    def changed(self, topic: str, things: Mapping[uuid.UUID, str]) -> None:
         self.start()
         with self._lock:
             first = not self._changed
-            self._changed.update(jobs)
+            self._changed.update({(topic, thing): tenant for thing, tenant in things.items()})
         if first:
             self._pending.set()
 
@@ -81,7 +98,7 @@ class Signals:
                 return
             now = time.monotonic()
             wake, self._wake = self._wake, False
-            changed: dict[uuid.UUID, str] = {}
+            changed: dict[tuple[str, uuid.UUID], str] = {}
             if now >= changes_at:
                 with self._lock:
                     changed, self._changed = self._changed, {}
@@ -101,11 +118,14 @@ class Signals:
                 time.sleep(0.5)
 
 
-def _send_changes(connection: psycopg.Connection[Any], changed: dict[uuid.UUID, str]) -> None:
-    items = [[tenant, str(job)] for job, tenant in changed.items()]
-    for start in range(0, len(items), _PER_NOTIFICATION):
-        payload = json.dumps(items[start : start + _PER_NOTIFICATION], separators=(",", ":"))
-        connection.execute("SELECT pg_notify(%s, %s)", (CHANGES, payload))
+def _send_changes(connection: psycopg.Connection[Any], changed: Mapping[tuple[str, uuid.UUID], str]) -> None:
+    by_topic: dict[str, list[list[str]]] = {}
+    for (topic, thing), tenant in changed.items():
+        by_topic.setdefault(topic, []).append([tenant, str(thing)])
+    for topic, items in by_topic.items():
+        for start in range(0, len(items), _PER_NOTIFICATION):
+            payload = json.dumps([topic, items[start : start + _PER_NOTIFICATION]], separators=(",", ":"))
+            connection.execute("SELECT pg_notify(%s, %s)", (CHANGES, payload))
 
 
 _by_database: weakref.WeakKeyDictionary[Database, Signals] = weakref.WeakKeyDictionary()
@@ -136,6 +156,26 @@ def wake_relay_after(work: Work) -> None:
         work.after_commit.append(wake_relay)
 
 
-def jobs_changed(jobs: dict[uuid.UUID, str]) -> None:
+def jobs_changed(jobs: Mapping[uuid.UUID, str]) -> None:
     """Tell whoever watches that these jobs changed; maps each job's id to its tenant."""
-    _of(current_database()).changed(jobs)
+    _of(current_database()).changed(JOBS, jobs)
+
+
+def changed_after_commit(topic: str, things: Mapping[uuid.UUID, str]) -> None:
+    """Tell whoever watches that these changed, once the open unit of work has committed; maps ids to tenants.
+
+    Raises RuntimeError outside of any unit of work.
+    """
+    work = current_work()
+    if work is None:
+        raise RuntimeError("what changed is told after a commit; there is no open unit of work")
+    if things:
+        work.after_commit.append(lambda: _of(work.database).changed(topic, things))
+
+
+def refusals_changed(session: Session) -> None:
+    """Tell whoever serves requests that other workspaces or credentials are to be refused, once this has committed.
+
+    In the transaction, unlike the others: it is rare, and then worth that no hint is lost with its process.
+    """
+    session.execute(text("SELECT pg_notify(:channel, '')"), {"channel": REFUSALS})

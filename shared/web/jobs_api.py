@@ -24,22 +24,23 @@ from shared.jobs.actor import Actor
 from shared.jobs.failures import FailureText, explain
 from shared.jobs.models import FINAL, Attempt, Job
 from shared.jobs.relay import QueueSettings
-from shared.web import rule, sse
+from shared.web import rule
 from shared.web.api import Answer, Api
 from shared.web.app import runtime
 from shared.web.auth import Identity
 from shared.web.conditional import etag, not_modified, require_match
+from shared.web.job_changes import JobWatch
 from shared.web.jobs_view import AttemptView, JobView, attempt_view, job_view
 from shared.web.pages import Page, PageQuery, paginate
 from shared.web.prefer import wait_seconds
 from shared.web.problems import Conflict, NotFound, PreconditionFailed
-from shared.web.sse import Watch, event_id
+from shared.web.sse import event_id
+from shared.web.streams import STREAM, last_event_id, stream
 
 __all__ = ["JobQuery", "WhyView", "api"]
 
 _WAIT = {"Prefer": "`wait=N`: answer when the job is done, after N seconds (at most 25) at the latest."}
 _WAITED = {"Preference-Applied": "`wait=N` when it waited."}
-_RESUME = {"Last-Event-ID": "The last `id` received, to go on from there."}
 
 
 class JobQuery(PageQuery):
@@ -104,12 +105,12 @@ def api(
                 provider=queue.provider if queue else None,
                 per_tenant=queue.per_tenant if queue else None,
                 waiting=waiting,
+                actors=known,
             )
             return WhyView.model_validate(found, from_attributes=True)
 
     one = "/v1/jobs/<uuid:job_id>"
     changes: dict[str, Any] = {"raises": (JobStateForbids, PreconditionFailed)}
-    stream: dict[str, Any] = {"answer_type": "text/event-stream", "request_headers": _RESUME}
     api.get("/v1/jobs")(list_jobs)
     api.get(one, request_headers=_WAIT, headers=_WAITED)(read_job)
     api.get(f"{one}/attempts")(list_attempts)
@@ -117,8 +118,8 @@ def api(
     api.get(f"{one}/why")(why)
     api.post(f"{one}/retry", **changes)(retry)
     api.post(f"{one}/cancel", **changes)(cancel)
-    api.get(f"{one}/events", **stream)(job_events)
-    api.get("/v1/events", **stream)(events)
+    api.get(f"{one}/events", **STREAM)(job_events)
+    api.get("/v1/events", **STREAM)(events)
     return api
 
 
@@ -170,12 +171,8 @@ def list_children(job_id: UUID, query: PageQuery, identity: Identity) -> Page[Jo
 
 def job_events(job_id: UUID, identity: Identity) -> flask.Response:
     """Follow a job as Server-Sent Events: `state`, `progress`, and `end`, after which the stream ends."""
-    since = _last_event_id()
-
-    def first() -> list[Job]:
-        return [_read(job_id, identity)]
-
-    return _stream(Watch(identity.tenant_id, job_id, _only(identity), since), first, identity)
+    watch = JobWatch(identity.tenant_id, job_id, _only(identity), last_event_id(), runtime().explain)
+    return stream(watch, identity, lambda: watch.offer(_read(job_id, identity)))
 
 
 def events(identity: Identity) -> flask.Response:
@@ -183,43 +180,24 @@ def events(identity: Identity) -> flask.Response:
 
     Resuming by `Last-Event-ID` covers the newest 500 jobs; after a longer break read the list again.
     """
-    since = _last_event_id()
-
-    def first() -> list[Job]:
-        if not since:
-            return []  # the client has just read the list
-        with unit_of_work() as session:
-            newest = session.scalars(_visible(identity).order_by(Job.id.desc()).limit(500))
-            return [job for job in newest if event_id(job.updated_at) > since]
-
+    since = last_event_id()
     # Without an id to go on from, what was before now is no news.
-    watch = Watch(identity.tenant_id, None, _only(identity), since or time.time_ns() // 1000)
-    return _stream(watch, first, identity)
+    watch = JobWatch(identity.tenant_id, None, _only(identity), since or time.time_ns() // 1000, runtime().explain)
 
+    def begin() -> None:
+        if not since:
+            return  # the client has just read the list
+        with unit_of_work() as session:
+            for job in session.scalars(_visible(identity).order_by(Job.id.desc()).limit(500)):
+                watch.offer(job)
 
-def _stream(watch: Watch, first: Any, identity: Identity) -> flask.Response:
-    here = runtime()
-    here.hub.watch(watch)
-    try:
-        jobs = first()
-    except BaseException:
-        here.hub.forget(watch)
-        raise
-    life = sse.MAX_LIFE if identity.expires_at is None else max(identity.expires_at - time.time(), 1.0)
-    # Both gunicorn and our own server put the connection there.
-    client = flask.request.environ.get("gunicorn.socket")
-    stream = here.hub.open_stream(watch, jobs, here.explain, life=life, client=client)
-    response = flask.Response(iter(stream), content_type="text/event-stream")
-    response.call_on_close(stream.close)
-    response.headers["Cache-Control"] = "no-store"
-    response.headers["X-Accel-Buffering"] = "no"  # nginx would hold back what is meant for now
-    return response
+    return stream(watch, identity, begin)
 
 
 def _wait(job: Job, identity: Identity, seconds: int) -> Any:
     here = runtime()
     known = not_modified(flask.request, _etag(job))
-    watch = Watch(identity.tenant_id, job.id, None, event_id(job.updated_at))
+    watch = JobWatch(identity.tenant_id, job.id, None, event_id(job.updated_at))
     deadline = time.monotonic() + seconds
     here.hub.watch(watch)
     try:
@@ -279,8 +257,3 @@ def _etag(job: Any) -> str:
 
 def _view(job: Any) -> JobView:
     return job_view(job, runtime().explain)
-
-
-def _last_event_id() -> int:
-    given = flask.request.headers.get("Last-Event-ID", "")
-    return int(given) if given.isascii() and given.isdigit() and len(given) <= 18 else 0

@@ -1,9 +1,12 @@
-"""Server-Sent Events: what becomes of jobs, told as it happens.
+"""Server-Sent Events: what changes, told as it happens.
 
 One `Hub` per process listens to PostgreSQL and reads what changed; streams only wait for what it finds,
 so a stream costs a thread of the server but no connection to the database. NOTIFY is a hint: the hub
 also re-reads all that is watched every two seconds, in one round trip, under the row-level security of each
-tenant. A slow reader gets the newest state of each job, not all the states in between.
+tenant. A slow reader gets the newest state of each thing, not all the states in between.
+
+What can be watched is a `Topic`, and who waits for it a `Watch`: jobs in `shared.web.job_changes`, and whatever
+a service adds. `shared.web.streams.stream` answers a request with one.
 """
 
 from __future__ import annotations
@@ -14,23 +17,19 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
-from typing import Any, Final
+from typing import Any, ClassVar, Final, NamedTuple, Protocol
 
 import psycopg
-from psycopg.rows import class_row
 
 from shared.db.database import APP_ROLE, Database
 from shared.db.signals import CHANGES
-from shared.jobs.models import FINAL, Job
 from shared.outbound.guard import allowed
 from shared.telemetry.logs import get_logger
-from shared.web.jobs_view import Explain, job_view
 from shared.web.problems import Unavailable
 
-__all__ = ["Hub", "Watch", "event_id"]
+__all__ = ["Hub", "Message", "Topic", "Watch", "event_id"]
 
 log = get_logger(__name__)
 
@@ -48,73 +47,73 @@ REREAD: Final = 2.0
 
 _LOOK: Final = 1.0  # seconds between two looks whether the client is still there
 
-_MAX_TRACKED: Final = 500  # jobs that one stream of a whole tenant keeps an eye on
-
-_COLUMNS: Final = ", ".join(f"jobs.{column.name}" for column in Job.__table__.columns)
 _ENTER: Final = "SELECT set_config('backroom.tenant', %s, true)"
-_BY_ID: Final = f"SELECT {_COLUMNS} FROM jobs WHERE id = ANY(%s)"  # noqa: S608 - columns of the model
-_IN_FLIGHT: Final = f"""
-SELECT {_COLUMNS} FROM jobs WHERE id = ANY(%s)
-UNION ALL
-(SELECT {_COLUMNS} FROM jobs
- WHERE tenant_id = %s AND state IN ('queued', 'running') AND NOT id = ANY(%s) LIMIT {_MAX_TRACKED})
-"""  # noqa: S608
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def event_id(moment: datetime) -> int:
-    """Return the id of an event: the job's `updated_at` in microseconds since the epoch."""
+    """Return the id of an event of that moment: microseconds since the epoch."""
     return (moment - _EPOCH) // timedelta(microseconds=1)
 
 
-class Watch:
-    """What one client waits for: a job, or all jobs of a tenant (of one principal where `principal` is set)."""
+class Message(NamedTuple):
+    """One event of a stream. `last` ends it."""
 
-    def __init__(self, tenant_id: str, job_id: uuid.UUID | None, principal: str | None, since: int) -> None:
+    kind: str
+    id: int
+    data: str
+    """JSON, without line breaks."""
+    last: bool = False
+
+
+class Topic(Protocol):
+    """A kind of thing that can be watched; one instance, of which the watches are."""
+
+    name: str
+    """As `shared.db.signals.changed_after_commit` tells of it."""
+
+    def read(
+        self, connection: psycopg.Connection[Any], tenant_id: str, watches: Sequence[Any], ids: set[uuid.UUID] | None
+    ) -> Callable[[], None]:
+        """Send the queries for what these watches of a tenant wait for; return what offers them the answers.
+
+        `ids` are the things of which hints told, None when all is to be looked at. The queries of all tenants are
+        sent before any answer is fetched, so nothing may be fetched here.
+        """
+
+
+class Watch:
+    """What one client waits for. A topic's own kind of watch says what it wants and how it is told."""
+
+    topic: ClassVar[Topic]
+
+    def __init__(self, tenant_id: str) -> None:
         self.tenant_id = tenant_id
-        self.job_id = job_id
-        self._principal = principal
-        self._since = since
-        self._seen: dict[uuid.UUID, tuple[int, str]] = {}
-        self._pending: dict[uuid.UUID, Any] = {}
+        self._pending: dict[Any, Any] = {}
         self._changed = threading.Condition()
         self._closed = False
 
-    def offer(self, job: Any) -> None:
-        """Take a job's row as it is now; older news than what the client has is dropped."""
-        if self.job_id is not None and job.id != self.job_id:
-            return
-        if self._principal is not None and job.principal != self._principal:
-            return
-        version = event_id(job.updated_at)
-        with self._changed:
-            if version <= self._seen.get(job.id, (self._since, ""))[0]:
-                return
-            if job.id in self._pending and version <= event_id(self._pending[job.id].updated_at):
-                return
-            self._pending[job.id] = job
-            self._changed.notify()
+    def wants(self, thing: uuid.UUID) -> bool:
+        """Whether a hint about this thing concerns this watch."""
+        return True
 
-    def take(self, seconds: float) -> list[tuple[str, Any]]:
-        """Wait up to so long for news; return (kind, job) in order of time, empty when there were none."""
+    def take(self, seconds: float) -> list[Any]:
+        """Wait up to so long for news; return them in order, none if there were none."""
         with self._changed:
             if not self._pending and not self._closed:
                 self._changed.wait(seconds)
-            jobs = sorted(self._pending.values(), key=lambda job: job.updated_at)
+            news = self._news(self._pending)
             self._pending.clear()
-            news = []
-            for job in jobs:
-                before = self._seen.get(job.id)
-                self._seen.pop(job.id, None)  # to the end: the first of the dict is the one longest unchanged
-                self._seen[job.id] = (event_id(job.updated_at), job.state)
-                kind = "end" if job.state in FINAL else "progress"
-                if kind == "progress" and (before is None or before[1] != job.state):
-                    kind = "state"
-                news.append((kind, job))
-            while len(self._seen) > _MAX_TRACKED:
-                del self._seen[next(iter(self._seen))]
             return news
+
+    def _news(self, pending: dict[Any, Any]) -> list[Any]:
+        """Return what is pending in the order in which it is told; called under the lock."""
+        raise NotImplementedError
+
+    def message(self, news: Any) -> Message:
+        """Return how a stream tells of one of the news."""
+        raise NotImplementedError
 
     def close(self) -> None:
         """Wake whoever waits: there will be nothing more."""
@@ -125,13 +124,6 @@ class Watch:
     @property
     def closed(self) -> bool:
         return self._closed
-
-    def unfinished(self) -> list[uuid.UUID]:
-        """Jobs that may still change."""
-        if self.job_id is not None:
-            return [self.job_id]
-        with self._changed:
-            return [job_id for job_id, (_, state) in self._seen.items() if state not in FINAL]
 
 
 class Hub:
@@ -158,7 +150,7 @@ class Hub:
             if self._stopped.is_set():
                 watch.close()
             elif self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="job changes", daemon=True)
+                self._thread = threading.Thread(target=self._run, name="changes", daemon=True)
                 with allowed("the process has one listener for all requests; it starts with the first"):
                     self._thread.start()
 
@@ -176,26 +168,23 @@ class Hub:
     def open_stream(
         self,
         watch: Watch,
-        first: Iterable[Any],
-        explain: Explain | None,
         *,
         life: float = MAX_LIFE,
         client: socket.socket | None = None,
+        admitted: Callable[[], bool] = lambda: True,
     ) -> Stream:
-        """Return the stream of this watch, beginning with the jobs in `first`.
+        """Return the stream of this watch, which must be watching already.
 
-        `client` is the connection, looked at now and then to find out who left. `watch` must be watching
-        already, so that nothing falls between reading `first` and here.
+        `client` is the connection, looked at now and then to find out who left; `admitted` tells whether whoever
+        listens still may.
         Raises Unavailable beyond the limit of open streams; the client then polls.
         """
         with self._lock:
             if self._streams >= self._max_streams or self._stopped.is_set():
                 self._watches.discard(watch)
-                raise Unavailable("Too many streams are open here. Poll the job instead.", retry_after=5)
+                raise Unavailable("Too many streams are open here. Poll instead.", retry_after=5)
             self._streams += 1
-        for job in first:
-            watch.offer(job)
-        return Stream(self, watch, explain, min(life, MAX_LIFE), client)
+        return Stream(self, watch, min(life, MAX_LIFE), client, admitted)
 
     def close_stream(self, watch: Watch) -> None:
         with self._lock:
@@ -209,14 +198,14 @@ class Hub:
                     connection.execute(f"LISTEN {CHANGES}")
                     self._listen(connection)
             except psycopg.Error as error:
-                log.warning("job_changes_not_heard", reason=str(error))
+                log.warning("changes_not_heard", reason=str(error))
                 self._stopped.wait(1.0)
 
     def _connect(self) -> psycopg.Connection[Any]:
         # Under the app's role: not even the hub reaches over the wall between tenants.
         return self._database.connect(
             options=f"-c role={APP_ROLE} -c TimeZone=UTC -c statement_timeout=5s",
-            application_name="backroom job changes",
+            application_name="backroom changes",
         )
 
     def _listen(self, connection: psycopg.Connection[Any]) -> None:
@@ -224,71 +213,56 @@ class Hub:
         while not self._stopped.is_set():
             now = time.monotonic()
             if now >= reread_at:
-                self._read(connection, self._all_watched())
+                self._read(connection)
                 reread_at = now + REREAD
-            heard: dict[str, set[uuid.UUID]] = {}
+            heard: dict[tuple[str, str], set[uuid.UUID]] = {}
             for notification in connection.notifies(timeout=max(reread_at - now, 0.01), stop_after=1):
-                for tenant_id, job_id in _parse(notification.payload):
-                    heard.setdefault(tenant_id, set()).add(job_id)
+                for topic, tenant_id, thing in _parse(notification.payload):
+                    heard.setdefault((topic, tenant_id), set()).add(thing)
             if heard:
-                self._read(connection, self._watched_among(heard))
+                self._read(connection, heard)
 
-    def _all_watched(self) -> dict[str, tuple[set[uuid.UUID], bool]]:
-        wanted: dict[str, tuple[set[uuid.UUID], bool]] = {}
+    def _read(
+        self, connection: psycopg.Connection[Any], heard: dict[tuple[str, str], set[uuid.UUID]] | None = None
+    ) -> None:
+        """Read what is watched: of what was heard only, or all of it."""
+        groups: dict[tuple[Topic, str], list[Watch]] = {}
         with self._lock:
             for watch in self._watches:
-                ids, whole = wanted.get(watch.tenant_id, (set(), False))
-                wanted[watch.tenant_id] = (ids | set(watch.unfinished()), whole or watch.job_id is None)
-        return wanted
-
-    def _watched_among(self, heard: dict[str, set[uuid.UUID]]) -> dict[str, tuple[set[uuid.UUID], bool]]:
-        wanted: dict[str, tuple[set[uuid.UUID], bool]] = {}
-        with self._lock:
-            for watch in self._watches:
-                ids = heard.get(watch.tenant_id, set())
-                if watch.job_id is not None:
-                    ids = ids & {watch.job_id}
-                if ids:
-                    wanted[watch.tenant_id] = (wanted.get(watch.tenant_id, (set(), False))[0] | ids, False)
-        return wanted
-
-    def _read(self, connection: psycopg.Connection[Any], wanted: dict[str, tuple[set[uuid.UUID], bool]]) -> None:
-        if not wanted:
-            return
-        cursors = []
+                groups.setdefault((watch.topic, watch.tenant_id), []).append(watch)
+        offers = []
         # All tenants in one round trip, each in a transaction that sees its own rows only.
         with connection.pipeline():
-            for tenant_id, (ids, whole) in wanted.items():
+            for (topic, tenant_id), watches in groups.items():
+                ids: set[uuid.UUID] | None = None
+                if heard is not None:
+                    told = heard.get((topic.name, tenant_id), set())
+                    ids = {thing for thing in told if any(watch.wants(thing) for watch in watches)}
+                    if not ids:
+                        continue
                 with connection.transaction():
                     connection.execute(_ENTER, (tenant_id,))
-                    cursor = connection.cursor(row_factory=class_row(SimpleNamespace))
-                    listed = list(ids)
-                    if whole:
-                        cursor.execute(_IN_FLIGHT, (listed, tenant_id, listed))
-                    else:
-                        cursor.execute(_BY_ID, (listed,))
-                    cursors.append((tenant_id, cursor))
-        with self._lock:
-            watches = list(self._watches)
-        for tenant_id, cursor in cursors:
-            for job in cursor.fetchall():
-                for watch in watches:
-                    if watch.tenant_id == tenant_id:
-                        watch.offer(job)
+                    offers.append(topic.read(connection, tenant_id, watches, ids))
+        for offer in offers:
+            offer()
 
 
 class Stream:
     """The bytes of one `text/event-stream` (WHATWG HTML, section Server-sent events)."""
 
     def __init__(
-        self, hub: Hub, watch: Watch, explain: Explain | None, life: float, client: socket.socket | None
+        self,
+        hub: Hub,
+        watch: Watch,
+        life: float,
+        client: socket.socket | None,
+        admitted: Callable[[], bool],
     ) -> None:
         self._hub = hub
         self._watch = watch
-        self._explain = explain
         self._client = client
+        self._admitted = admitted
         self._ends = time.monotonic() + life
-        self._last = 0
         self._open = True
         self._lock = threading.Lock()
 
@@ -297,15 +271,16 @@ class Stream:
         beat_at = time.monotonic() + HEARTBEAT
         while not self._watch.closed:
             now = time.monotonic()
-            if now >= self._ends or self._left():
+            if now >= self._ends or self._left() or not self._admitted():
                 return
             if now >= beat_at:
                 yield b": still here\n\n"
                 beat_at = now + HEARTBEAT
             news = self._watch.take(min(_LOOK, beat_at - now, self._ends - now))
-            for kind, job in news:
-                yield self._event(kind, job)
-                if kind == "end" and self._watch.job_id is not None:
+            for one in news:
+                message = self._watch.message(one)
+                yield f"id: {message.id}\nevent: {message.kind}\ndata: {message.data}\n\n".encode()
+                if message.last:
                     return
             if news:
                 beat_at = time.monotonic() + HEARTBEAT
@@ -323,12 +298,6 @@ class Stream:
         except (OSError, ValueError):
             return True
 
-    def _event(self, kind: str, job: Any) -> bytes:
-        # Two jobs may be committed in another order than they were stamped; ids never go back.
-        self._last = max(self._last, event_id(job.updated_at))
-        data = job_view(job, self._explain).model_dump_json()
-        return f"id: {self._last}\nevent: {kind}\ndata: {data}\n\n".encode()
-
     def close(self) -> None:
         """Give the place back; the server calls it when the client is gone or the stream is over."""
         with self._lock:
@@ -338,8 +307,9 @@ class Stream:
         self._hub.close_stream(self._watch)
 
 
-def _parse(payload: str) -> list[tuple[str, uuid.UUID]]:
+def _parse(payload: str) -> list[tuple[str, str, uuid.UUID]]:
     try:
-        return [(str(tenant_id), uuid.UUID(job_id)) for tenant_id, job_id in json.loads(payload)]
+        topic, things = json.loads(payload)
+        return [(str(topic), str(tenant_id), uuid.UUID(thing)) for tenant_id, thing in things]
     except (ValueError, TypeError, AttributeError):
         return []

@@ -21,8 +21,17 @@ from .jobs import Jobs
 class Listener:
     """A client of a stream, as a browser would be."""
 
-    def __init__(self, server: Server, signer: Signer, path: str, *, last: int | None = None, role: str = "owner"):
-        headers = {"Authorization": f"Bearer {signer.issue('acme', 'user:ada', role)}"}
+    def __init__(
+        self,
+        server: Server,
+        signer: Signer,
+        path: str,
+        *,
+        last: int | None = None,
+        role: str = "owner",
+        principal: str = "user:ada",
+    ):
+        headers = {"Authorization": f"Bearer {signer.issue('acme', principal, role)}"}
         if last is not None:
             headers["Last-Event-ID"] = str(last)
         self.answer = requests.get(server.url + path, headers=headers, stream=True, timeout=20)
@@ -160,7 +169,7 @@ def test_the_database_comes_back(server: Server, signer: Signer, jobs: Jobs, dat
         with psycopg.connect(database.url, autocommit=True) as connection:
             connection.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                " WHERE datname = current_database() AND application_name = 'backroom job changes'"
+                " WHERE datname = current_database() AND application_name = 'backroom changes'"
             )
         jobs.change(job_id, state="succeeded")
         assert next(events)[0] == "end"
