@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from shared.runtime.settings import Settings
-from shared.web.auth import Signer, read_jwks
+from shared.web.auth import Signer
+from shared.web.keys import KeySource
 
 __all__ = ["Secrets"]
 
@@ -22,7 +23,8 @@ class Secrets:
 
     cursor_key: bytes
     encryption_keys: list[bytes]
-    jwks: dict[str, Any]
+    jwks: tuple[KeySource, ...]
+    """Where the public keys of whoever issues tokens are."""
     signer: Signer | None = None
 
     def sensitive(self) -> list[str]:
@@ -40,16 +42,11 @@ class Secrets:
             if settings.encryption_keys
             else _kept(settings.data_dir, "encryption-key")
         )
-        signer = None
-        if settings.jwks:
-            jwks = read_jwks(settings.jwks)
-        else:
-            signer = _signer(settings.data_dir)
-            jwks = signer.jwks()
+        signer = None if settings.jwks else _signer(settings.data_dir)
         return cls(
             cursor_key=base64.b64decode(cursor),
             encryption_keys=[base64.b64decode(part.strip()) for part in encryption.split(",")],
-            jwks=jwks,
+            jwks=(settings.jwks,) if settings.jwks else (signer.jwks(),) if signer else (),
             signer=signer,
         )
 

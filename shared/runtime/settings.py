@@ -65,7 +65,9 @@ class Settings(BaseSettings):
     )
     jwks: str | None = Field(
         default=None,
-        description="Public keys of whoever issues tokens: a JSON Web Key Set, or a file with one.",
+        description="Public keys of whoever issues tokens: a JSON Web Key Set, or a URL or file with one, which is "
+        "read again every minute; empty: a key is made and kept in the data directory.",
+        examples=["http://workspaces/.well-known/jwks.json"],
     )
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
     env: str = Field(default="development", description="Name of this installation, in logs and traces.")

@@ -1,8 +1,8 @@
 """Who asks: bearer tokens, verified without asking anybody.
 
 A token is a JWT signed with Ed25519 or ES256, valid for minutes, made by the workspaces service (or by
-`Signer` in development and tests) and verified against the public keys that the process read when it
-started. Nothing is fetched, and no database asked, while a request is served.
+`Signer` in development and tests) and verified against the public keys that `shared.web.keys` has read.
+Nothing is fetched, and no database asked, while a request is served.
 
 The seam for other credentials (API keys) is `Authenticator`: any callable from the Authorization header's
 scheme and credentials to an `Identity`, or None when they are not of its kind.
@@ -11,20 +11,18 @@ scheme and credentials to an `Identity`, or None when they are not of its kind.
 from __future__ import annotations
 
 import hashlib
-import json
 import time
-import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
-from joserfc import jwt
+from joserfc import jws, jwt
 from joserfc.errors import ExpiredTokenError, JoseError
-from joserfc.jwk import KeySet, OKPKey
+from joserfc.jwk import OKPKey
 
 from shared.db import new_id
-from shared.web.problems import Unauthorized
+from shared.web.keys import Keys
+from shared.web.problems import Unauthorized, Unavailable
 
 __all__ = [
     "AUDIENCE",
@@ -34,7 +32,6 @@ __all__ = [
     "Signer",
     "TokenVerifier",
     "first_of",
-    "read_jwks",
 ]
 
 AUDIENCE: Final = "backroom"
@@ -60,6 +57,12 @@ class Identity:
     token_id: str | None = None
     expires_at: int | None = None
     """Seconds since the epoch; long answers (SSE) end by then."""
+    issued_at: int | None = None
+    """Seconds since the epoch."""
+    session_id: str | None = None
+    """The session or API key from which the token comes, by which it can be revoked."""
+    scopes: frozenset[str] | None = None
+    """`<service>:read` and `<service>:write`: to what an API key is limited. None: to nothing."""
 
 
 Authenticator = Callable[[str, str], Identity | None]
@@ -70,16 +73,13 @@ Returns None for credentials that are not of its kind. Raises `Unauthorized` for
 
 
 class TokenVerifier:
-    """The authenticator of bearer tokens. `jwks` is a JSON Web Key Set (RFC 7517), public keys only."""
+    """The authenticator of bearer tokens. `keys` are `Keys`, or a JSON Web Key Set with public keys only."""
 
-    def __init__(self, jwks: dict[str, Any], *, clock: Callable[[], float] = time.time) -> None:
-        for key in jwks.get("keys", ()):
-            # An "oct" key here would be a shared secret in a file of public keys.
-            if key.get("kty") not in ("OKP", "EC") or "d" in key:
-                raise ValueError("the key set must hold public Ed25519 or P-256 keys only")
-        self._keys = KeySet.import_key_set(jwks)  # type: ignore[arg-type]
+    def __init__(self, keys: Keys | dict[str, Any], *, clock: Callable[[], float] = time.time) -> None:
+        self._keys = keys if isinstance(keys, Keys) else Keys(keys)
         self._clock = clock
         self._verified: dict[bytes, Identity] = {}
+        self._verified_with = self._keys.current
 
     def __call__(self, scheme: str, credentials: str) -> Identity | None:
         if scheme != "bearer" or credentials.count(".") != 2:
@@ -89,6 +89,8 @@ class TokenVerifier:
         # A client sends the same token for minutes, and a signature takes as long to check as the rest of a
         # small request. Its digest stands for it, so that no token lies about in memory.
         digest = hashlib.sha256(credentials.encode("utf-8", "replace")).digest()
+        if self._verified_with is not self._keys.current:  # a key that is gone vouches for nothing
+            self._verified, self._verified_with = {}, self._keys.current
         known = self._verified.get(digest)
         if known is not None and known.expires_at is not None and known.expires_at > self._clock():
             return known
@@ -99,23 +101,39 @@ class TokenVerifier:
         return identity
 
     def _verify(self, credentials: str) -> Identity:
+        keys = self._keys.current
+        if not keys.keys:
+            raise Unavailable("The keys that tokens are verified with are not here yet.")
         try:
-            token = jwt.decode(credentials, self._keys, algorithms=list(_ALGORITHMS))
+            token = jwt.decode(credentials, keys, algorithms=list(_ALGORITHMS))
             self._check(token.claims)
         except ExpiredTokenError:
             raise Unauthorized("The token has expired.") from None
         except (JoseError, ValueError, TypeError, KeyError, RecursionError):
             # The library raises plain ValueErrors for tokens that are garbage in a novel way.
+            if _key_id(credentials) not in {key.kid for key in keys.keys}:
+                self._keys.hurry()
             raise Unauthorized("The token is not valid.") from None
         claims = token.claims
+        scope = claims.get("scope")
         return Identity(
-            claims["tenant"], claims["sub"], claims["role"], token_id=claims["jti"], expires_at=claims["exp"]
+            claims["tenant"],
+            claims["sub"],
+            claims["role"],
+            token_id=claims["jti"],
+            expires_at=claims["exp"],
+            issued_at=claims["iat"],
+            session_id=claims.get("sid"),
+            scopes=None if scope is None else frozenset(scope.split()),
         )
 
     def _check(self, claims: dict[str, Any]) -> None:
         for name in ("tenant", "sub", "role", "jti"):
             value = claims[name]
             if not isinstance(value, str) or not value or "\x00" in value:
+                raise ValueError(name)
+        for name in ("sid", "scope"):
+            if name in claims and not isinstance(claims[name], str):
                 raise ValueError(name)
         for name in ("exp", "iat"):
             if type(claims[name]) is not int:
@@ -130,6 +148,14 @@ class TokenVerifier:
             raise ExpiredTokenError("exp")
         if max(claims["iat"], claims.get("nbf", 0)) > now + _LEEWAY:
             raise ValueError("iat")
+
+
+def _key_id(credentials: str) -> str | None:
+    """The key that a token names in its unproven head."""
+    try:
+        return jws.extract_compact(credentials.encode()).headers().get("kid")
+    except (JoseError, ValueError, TypeError, KeyError, RecursionError):
+        return None
 
 
 def first_of(*authenticators: Authenticator) -> Authenticator:
@@ -173,10 +199,22 @@ class Signer:
         key.ensure_kid()
         self._key = key
 
-    def issue(self, tenant_id: str, principal: str, role: str, ttl: float = 900) -> str:
-        """Return a token for `principal` in that role of the tenant, valid for `ttl` seconds."""
+    def issue(
+        self,
+        tenant_id: str,
+        principal: str,
+        role: str,
+        ttl: float = 900,
+        *,
+        session_id: str | None = None,
+        scopes: Iterable[str] | None = None,
+    ) -> str:
+        """Return a token for `principal` in that role of the tenant, valid for `ttl` seconds.
+
+        `session_id` and `scopes` become what `Identity` has under these names.
+        """
         now = int(time.time())
-        claims = {
+        claims: dict[str, Any] = {
             "aud": AUDIENCE,
             "tenant": tenant_id,
             "sub": principal,
@@ -185,7 +223,16 @@ class Signer:
             "exp": int(now + ttl),
             "jti": str(new_id()),
         }
+        if session_id is not None:
+            claims["sid"] = session_id
+        if scopes is not None:
+            claims["scope"] = " ".join(sorted(scopes))
         return jwt.encode({"alg": "Ed25519", "kid": self._key.kid}, claims, self._key, algorithms=["Ed25519"])
+
+    @property
+    def key_id(self) -> str:
+        """The `kid` of what this signs: the key's thumbprint (RFC 7638)."""
+        return str(self._key.kid)
 
     def jwks(self) -> dict[str, Any]:
         """The key set with which others verify what this signs."""
@@ -194,25 +241,3 @@ class Signer:
     def private_jwk(self) -> dict[str, Any]:
         """The private key, to keep it over a restart."""
         return dict(self._key.as_dict(private=True))
-
-
-def read_jwks(source: str) -> dict[str, Any]:
-    """Return the key set that `source` names: JSON itself, a URL or a file. For the start of a process.
-
-    Raises ValueError, saying why, when there is none.
-    """
-    try:
-        if source.lstrip().startswith("{"):
-            text = source
-        elif source.startswith(("https://", "http://")):
-            with urllib.request.urlopen(source, timeout=5) as answer:  # noqa: S310 - the scheme is checked
-                text = answer.read(1 << 20).decode()
-        else:
-            text = Path(source).read_text()
-        document = json.loads(text)
-        if not isinstance(document, dict) or not isinstance(document.get("keys"), list):
-            raise ValueError("it has no list of keys")
-    except (OSError, ValueError) as error:
-        shown = "the key set given inline" if source.lstrip().startswith("{") else source
-        raise ValueError(f"cannot read a JSON Web Key Set from {shown}: {error}") from error
-    return document

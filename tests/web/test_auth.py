@@ -14,7 +14,8 @@ from joserfc import jws, jwt
 from joserfc.jwk import ECKey, OKPKey
 
 from shared.web import Signer
-from shared.web.auth import Identity, TokenVerifier, first_of, read_jwks
+from shared.web.auth import Identity, TokenVerifier, first_of
+from shared.web.keys import read_jwks
 from shared.web.problems import Unauthorized
 from shared.web.testing import Client
 
@@ -91,6 +92,8 @@ def test_odd_headers(client: Client, header: str) -> None:
         {"tenant": "system"},
         {"sub": "a\x00b"},
         {"jti": None},
+        {"sid": 1},
+        {"scope": ["shipping:read"]},
     ],
 )
 def test_claims_that_are_refused(client: Client, signer: Signer, changes: dict[str, Any]) -> None:
@@ -211,3 +214,40 @@ def test_roles(client: Client) -> None:
 def test_refusals_come_before_the_body_is_read(client: Client) -> None:
     assert client.stranger().post("/v1/things", b"x" * 100).status_code == 401
     assert client.role("sales").post("/v1/things", b"x" * 100).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("scopes", "reads", "writes"),
+    [
+        (["sample:read"], True, False),
+        (["sample:write"], True, True),
+        (["shipping:read", "shipping:write"], False, False),
+        ([], False, False),
+        (["sample:reader"], False, False),
+    ],
+    ids=str,
+)
+def test_scopes(client: Client, signer: Signer, scopes: list[str], reads: bool, writes: bool) -> None:
+    robot = client.stranger(signer.issue("acme", "key:1", "owner", session_id="1", scopes=scopes))
+    assert [
+        robot.get("/v1/whoami").status_code == 200,
+        robot.request("HEAD", "/v1/whoami").status_code == 200,
+        robot.post("/v1/things", {"name": "Box"}).status_code == 201,
+    ] == [reads, reads, writes]
+    if not writes:
+        answer = robot.post("/v1/things", {"name": "Box"})
+        assert answer.status_code == 403
+        assert answer.json is not None
+        assert answer.json["scopes"] == ["sample:write"]
+        assert "sample:write" in answer.json["detail"]
+
+
+def test_what_a_token_comes_from_is_known(signer: Signer) -> None:
+    token = signer.issue("acme", "key:1", "sales", session_id="k-1", scopes=["shipping:read"])
+    identity = TokenVerifier(signer.jwks())("bearer", token)
+    assert identity is not None
+    assert (identity.session_id, identity.scopes) == ("k-1", {"shipping:read"})
+    assert abs((identity.issued_at or 0) - time.time()) < 60
+    plain = TokenVerifier(signer.jwks())("bearer", signer.issue("acme", "user:ada", "sales"))
+    assert plain is not None
+    assert plain.session_id is plain.scopes is None
