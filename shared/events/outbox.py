@@ -17,21 +17,23 @@ __all__ = ["append"]
 
 _INSERT = """
 INSERT INTO outbox (id, tenant_id, type, subject, sequence, data, principal, correlation_id, causation_id, traceparent)
-SELECT id, %(tenant)s, %(type)s, subject, sequence, data::jsonb, %(principal)s, %(correlation)s, %(causation)s,
+SELECT id, tenant, %(type)s, subject, sequence, data::jsonb, %(principal)s, %(correlation)s, %(causation)s,
        %(traceparent)s
-FROM unnest(%(ids)s::uuid[], %(subjects)s::text[], %(sequences)s::bigint[], %(data)b::text[])
-     AS event(id, subject, sequence, data)
+FROM unnest(%(ids)s::uuid[], %(tenants)s::text[], %(subjects)s::text[], %(sequences)s::bigint[], %(data)b::text[])
+     AS event(id, tenant, subject, sequence, data)
 """
 
 
 def append(
     connection: Connection,
     *,
-    tenant_id: str,
+    tenant_id: str | Sequence[str],
     type: str,
     events: Sequence[tuple[str, int | None, dict[str, Any]]],
 ) -> list[uuid.UUID]:
-    """Write events of one type and tenant; each is (subject, sequence, data). Returns their ids.
+    """Write events of one type; each is (subject, sequence, data). Returns their ids.
+
+    `tenant_id` is whose all of them are, or whose each is: then this is work of the tenant SYSTEM.
 
     `shared.events.publish` is the typed door to this; it is here for the library's own events.
     """
@@ -44,7 +46,7 @@ def append(
             "subjects": [event[0] for event in events],
             "sequences": [event[1] for event in events],
             "data": [json.dumps(event[2], default=str) for event in events],
-            "tenant": tenant_id,
+            "tenants": [tenant_id] * len(ids) if isinstance(tenant_id, str) else list(tenant_id),
             "type": type,
             "principal": context.principal,
             "correlation": context.correlation_id or context.request_id,

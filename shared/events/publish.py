@@ -27,6 +27,8 @@ class Occurrence(NamedTuple):
     event: EventContract
     subject: uuid.UUID | str
     sequence: int | None = None
+    tenant_id: str | None = None
+    """Whose it is, where that is not the current tenant: for sweeps of the tenant SYSTEM; the wall refuses others."""
 
 
 def publish(
@@ -66,7 +68,7 @@ def publish_many(session: Session | None, occurrences: Sequence[Occurrence]) -> 
 def _write(session: Session, event_type: str, tenant_id: str, occurrences: Sequence[Occurrence]) -> list[uuid.UUID]:
     ids = outbox.append(
         session.connection(),
-        tenant_id=tenant_id,
+        tenant_id=[occurrence.tenant_id or tenant_id for occurrence in occurrences],
         type=event_type,
         events=[
             (str(occurrence.subject), occurrence.sequence, occurrence.event.model_dump(mode="json"))

@@ -11,6 +11,7 @@ them and runs the function for each. Anybody else who calls an actor calls the f
 
 from __future__ import annotations
 
+import copy
 import enum
 import hashlib
 import inspect
@@ -76,6 +77,8 @@ class Options:
     """What becomes of ticks missed while no scheduler ran: `skip`, `once` or `all`."""
     event_type: str | None = None
     """Set on handlers of events: the type that they handle."""
+    standing: str = "usual"
+    """`any`: it goes on while its workspace is suspended, as transactional jobs do; others wait then."""
 
 
 class Actor(dramatiq.Actor[P, R], Generic[P, R]):
@@ -117,6 +120,8 @@ class Actor(dramatiq.Actor[P, R], Generic[P, R]):
             raise ValueError(f"{actor_name}: time_limit must be above 0 and at most 1500 seconds")
         if options.catch_up not in ("skip", "once", "all"):
             raise ValueError(f"{actor_name}: catch_up must be skip, once or all")
+        if options.standing not in ("usual", "any"):
+            raise ValueError(f"{actor_name}: standing must be usual or any")
 
     @property
     def broker(self) -> dramatiq.Broker:
@@ -130,9 +135,13 @@ class Actor(dramatiq.Actor[P, R], Generic[P, R]):
         self._broker = broker
 
     def bind(self, broker: dramatiq.Broker) -> None:
-        """Make the actor known to the broker of its service; binding again moves it to another one."""
+        """Make the actor known to the broker of its service; what is sent from now on is checked by that one.
+
+        Several services of one process have the library's actors in common. Each broker gets one of its own, so that
+        whoever consumes a message runs its jobs, and not the service that was built last.
+        """
         self._broker = broker
-        broker.declare_actor(self)
+        broker.declare_actor(copy.copy(self))
 
     def message_with_options(
         self, *, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None, **options: Any
@@ -144,6 +153,11 @@ class Actor(dramatiq.Actor[P, R], Generic[P, R]):
         bound = self._signature.bind(*args, **(kwargs or {}))
         arguments = {name: _plain(value) for name, value in bound.arguments.items()}
         return super().message_with_options(kwargs=arguments, **options)
+
+    @property
+    def goes_on_suspended(self) -> bool:
+        """Whether such a job is handed out while its workspace is suspended."""
+        return self.job.transactional or self.job.standing == "any"
 
     def can_run_bare(self) -> bool:
         """Whether the function takes no argument that has no default, as a scheduled one must."""
@@ -301,6 +315,7 @@ def actor(
     periodic: CronSpec | None = ...,
     catch_up: str = ...,
     event_type: str | None = ...,
+    standing: str = ...,
 ) -> Callable[[Callable[P, R]], Actor[P, R]]: ...
 
 

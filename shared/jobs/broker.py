@@ -23,7 +23,6 @@ from dramatiq.broker import Broker, Consumer, MessageProxy
 from dramatiq.brokers.rabbitmq import RabbitmqBroker, _RabbitmqConsumer, _RabbitmqMessage
 from dramatiq.errors import ConnectionClosed, DecodeError
 from dramatiq.middleware import Middleware, TimeLimit
-from sqlalchemy import MetaData
 
 from shared.jobs import wire
 from shared.jobs.actor import Actor, Dispatch
@@ -41,8 +40,6 @@ class JobBroker(Broker):
 
     service: str
     runner: Runner
-    tables: MetaData
-    """The tables of the service, for what the library does with all of them."""
 
     def _default_middleware(self) -> list[Middleware]:
         # No Retries: the row decides about retries. No AgeLimit, no Callbacks, no Pipelines: they re-send

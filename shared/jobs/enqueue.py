@@ -50,6 +50,7 @@ SELECT id, %(tenant)s, %(queue)s, %(actor)s, %(priority)s, arguments::jsonb, sub
        %(correlation)s, %(causation)s, %(traceparent)s
 FROM unnest(%(ids)s::uuid[], %(arguments)b::text[], %(subjects)s::text[], %(unique)s::text[], %(once)s::text[])
      AS job(id, arguments, subject, unique_key, once_key)
+WHERE NOT EXISTS (SELECT FROM standings WHERE tenant_id = %(tenant)s AND state = 'archived')
 ON CONFLICT DO NOTHING RETURNING id
 """  # noqa: S608
 
@@ -149,7 +150,8 @@ def enqueue_many(
 ) -> list[uuid.UUID]:
     """Write many jobs of one actor and tenant in one statement; return the ids of those that are new.
 
-    What is already live by its unique key, or was made once by its once key, is left as it is.
+    What is already live by its unique key, or was made once by its once key, is left as it is. Of an archived
+    workspace nothing is written: sweeps over all tenants pass it over.
     """
     if not arguments:
         return []

@@ -22,9 +22,21 @@ from shared.db.signals import jobs_changed, wake_relay
 from shared.jobs.actor import Actor
 from shared.jobs.enqueue import NewJob, enqueue
 from shared.jobs.models import FINAL, Job, Queue, Worker
+from shared.jobs.pick import HELD
 from shared.jobs.verdict import CANCELLED_BEFORE_RUN
 
-__all__ = ["NoSuchJob", "NotPossible", "Why", "cancel", "hasten", "pause", "resume", "retry", "why"]
+__all__ = [
+    "AS_NEW",
+    "NoSuchJob",
+    "NotPossible",
+    "Why",
+    "cancel",
+    "hasten",
+    "pause",
+    "resume",
+    "retry",
+    "why",
+]
 
 
 class NoSuchJob(LookupError):
@@ -53,6 +65,7 @@ REASONS = (
     "retry_later",
     "put_off",
     "queue_paused",
+    "workspace_suspended",
     "circuit_open",
     "rate_limited",
     "no_worker",
@@ -79,6 +92,21 @@ def _locked(session: Session, job_id: uuid.UUID) -> Job:
     return job
 
 
+AS_NEW: dict[str, Any] = {
+    "state": "scheduled",
+    "waiting_for": "retried_by_hand",
+    "run_at": func.clock_timestamp(),
+    "failures": 0,
+    "deferrals": 0,
+    "outcome": None,
+    "result": None,
+    "finished_at": None,
+    "cancel_requested_at": None,
+    "updated_at": func.clock_timestamp(),
+}
+"""What a retry makes of a job; its attempts, and what it failed with last, stay."""
+
+
 def retry(session: Session, job_id: uuid.UUID, *, actors: dict[str, Actor[Any, Any]] | None = None) -> Job:
     """Run a failed or cancelled job again, with its whole retry schedule before it. Keeps its id and attempts.
 
@@ -92,19 +120,7 @@ def retry(session: Session, job_id: uuid.UUID, *, actors: dict[str, Actor[Any, A
             session.execute(
                 update(Job)
                 .where(Job.id == job_id)
-                .values(
-                    state="scheduled",
-                    waiting_for="retried_by_hand",
-                    run_at=func.clock_timestamp(),
-                    failures=0,
-                    deferrals=0,
-                    outcome=None,
-                    result=None,
-                    finished_at=None,
-                    cancel_requested_at=None,
-                    principal=current().principal or job.principal,
-                    updated_at=func.clock_timestamp(),
-                )
+                .values(**AS_NEW, principal=func.coalesce(current().principal, Job.principal))
             )
     except IntegrityError:
         # At most one of a kind may be live. Who it is, is only asked now: it may just have been sent.
@@ -163,7 +179,7 @@ _LIVE_CHILDREN = "SELECT EXISTS (SELECT FROM jobs WHERE parent_id = %s AND state
 def cancel_children(connection: Connection, parent_id: uuid.UUID, tenant_id: str) -> None:
     """See to it that the jobs which a cancelled job started are cancelled too: by a job, for there may be many."""
     if connection.exec_driver_sql(_LIVE_CHILDREN, (parent_id,)).scalar():
-        from shared.jobs.library import cancel_children_of
+        from shared.jobs.library.cancelling import cancel_children_of
 
         arguments = {"parent_id": str(parent_id)}
         enqueue(NewJob(actor=cancel_children_of, arguments=arguments, tenant_id=tenant_id))
@@ -244,6 +260,8 @@ HAVING max(blocked_until) IS NOT NULL
 LIMIT 1
 """
 
+_HELD = f"SELECT true FROM standings WHERE tenant_id = :tenant AND {HELD}"  # noqa: S608 - a constant
+
 _AHEAD = """
 SELECT count(*) FROM (
     SELECT 1 FROM jobs
@@ -261,11 +279,13 @@ def why(
     provider: str | None = None,
     per_tenant: int | None = None,
     waiting: Mapping[str, str] | None = None,
+    actors: Mapping[str, Actor[Any, Any]] | None = None,
 ) -> Why:
     """Say why a job is where it is, with exactly one reason.
 
     `provider` and `per_tenant` are those of the job's queue; `waiting` holds the service's own sentences for
-    the codes with which its jobs put themselves off. Raises NoSuchJob.
+    the codes with which its jobs put themselves off; `actors` tell which jobs wait while a workspace is suspended.
+    Raises NoSuchJob.
     """
     job = session.get(Job, job_id, populate_existing=True)
     if job is None:
@@ -278,6 +298,10 @@ def why(
     if paused is not None and paused.paused_at is not None and job.state == "scheduled":
         reason = f": {paused.reason.rstrip('.')}" if paused.reason else ""
         return Why("queue_paused", f"The line {job.queue!r} is paused{reason}.")
+    declared = (actors or {}).get(job.actor)
+    waits = job.state == "scheduled" and (declared is None or not declared.goes_on_suspended)
+    if waits and session.execute(text(_HELD), {"tenant": job.tenant_id}).scalar():
+        return Why("workspace_suspended", "The workspace is suspended; it goes on when the owner reactivates it.")
     workers = session.execute(
         select(func.count())
         .select_from(Worker)
@@ -331,6 +355,7 @@ def why(
 
 _PUT_OFF = {
     "waiting_for_children": "It waits for the jobs that it started.",
+    "waiting_for_jobs": "It waits for the jobs that are still under way.",
     "provider_rate_limited": "The other company's system asked us to wait.",
     "provider_circuit_open": "The other company's system is down.",
     "provider_unsettled": "We wait to learn what became of an earlier request.",

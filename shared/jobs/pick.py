@@ -18,10 +18,14 @@ from typing import Any
 
 import psycopg
 
-__all__ = ["Gates", "Picked", "QueueLimits", "in_flight", "lines", "next_due", "pick_queue"]
+__all__ = ["HELD", "Gates", "Picked", "QueueLimits", "in_flight", "lines", "next_due", "pick_queue"]
 
 WEIGHT = 25
 """What a leased job weighs in a window; a transactional one weighs 1, since that many share a message."""
+
+HELD = "state IN ('suspended', 'archived') AND archived_at IS NULL"
+"""Of rows of `standings`: that work towards the outside waits. What waited until its workspace is archived does not
+go then, but is cancelled."""
 
 _LINES = """
 WITH RECURSIVE line AS (
@@ -49,6 +53,22 @@ LATERAL (
     WHERE state = 'scheduled' AND queue = %(queue)s AND priority = line.priority AND tenant_id = line.tenant_id
       AND run_at <= statement_timestamp() AND actor = ANY(%(actors)s)
     ORDER BY run_at, id LIMIT %(most)s
+) AS job
+"""
+
+# Of a workspace that is suspended only some jobs may go. They are looked for among the first of its line: what waits
+# there in vain may be long, and must not be walked to its end in each round.
+_FRONT_OF_HELD = """
+SELECT job.id, job.tenant_id, job.actor, line.priority
+FROM unnest(%(priorities)s::smallint[], %(tenants)s::text[]) AS line(priority, tenant_id),
+LATERAL (
+    SELECT id, tenant_id, actor FROM (
+        SELECT id, tenant_id, actor FROM jobs
+        WHERE state = 'scheduled' AND queue = %(queue)s AND priority = line.priority AND tenant_id = line.tenant_id
+          AND run_at <= statement_timestamp()
+        ORDER BY run_at, id LIMIT 100
+    ) AS front
+    WHERE actor = ANY(%(actors)s) LIMIT %(most)s
 ) AS job
 """
 
@@ -104,12 +124,17 @@ class QueueLimits:
 
 @dataclass(slots=True)
 class Gates:
-    """What keeps jobs of a queue back: tenants that must wait, and those of whom one probe may go."""
+    """What keeps jobs of a queue back: tenants that must wait, those of whom one probe may go, suspended ones."""
 
     shut: bool = False
     tenants: set[str] = field(default_factory=set)
     probe: bool = False
     probing: set[str] = field(default_factory=set)
+    held: set[str] = field(default_factory=set)
+    """Tenants whose workspace is suspended: of them only the actors go on that `go_on` names."""
+    go_on: frozenset[str] = frozenset()
+    look: bool = True
+    """Whether to look for those now. There may be many that wait, so that not every round does."""
 
 
 def lines(connection: Rows) -> dict[str, list[Line]]:
@@ -163,7 +188,10 @@ def pick_queue(
         return []
     used = sum(count * weights.get(actor, WEIGHT) for actors in flying.values() for actor, count in actors.items())
     free = limits.window - used
-    existing = [line for line in existing if line[1] not in gates.tenants]
+    go_on = gates.go_on.intersection(weights)
+    held = set() if len(go_on) == len(weights) else gates.held
+    shut = gates.tenants if go_on and gates.look else gates.tenants | held
+    existing = [line for line in existing if line[1] not in shut]
     if free < (helping := limits.window // 4):
         # Few large helpings cost less than many small ones, and two jobs per thread bridge the gap. But a tenant of
         # whom nothing is in flight does not wait for one, unless there are more of them than one would serve.
@@ -174,16 +202,19 @@ def pick_queue(
         return []
     lightest = min(weights.values())
     most = max(2, -(-(free // lightest) // len(existing)) + 1)
-    rows = connection.execute(
-        _FRONT,
-        {
-            "queue": queue,
-            "priorities": [line[0] for line in existing],
-            "tenants": [line[1] for line in existing],
-            "actors": list(weights),
-            "most": most,
-        },
-    )
+    rows: list[Any] = []
+    for front, actors, of_held in ((_FRONT, weights, False), (_FRONT_OF_HELD, go_on, True)):
+        if fronts := [line for line in existing if (line[1] in held) is of_held]:
+            rows += connection.execute(
+                front,
+                {
+                    "queue": queue,
+                    "priorities": [line[0] for line in fronts],
+                    "tenants": [line[1] for line in fronts],
+                    "actors": list(actors),
+                    "most": most,
+                },
+            )
     chosen = _choose(rows, limits, gates, flying, weights, lately or {}, free)
     if not chosen:
         return []

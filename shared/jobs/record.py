@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -35,6 +35,8 @@ class Finished:
     outcome: str = "done"
     code: str | None = None
     trace_id: str | None = None
+    after_commit: Sequence[Callable[[], None]] = ()
+    """What the job's unit of work wants done when it has committed."""
 
 
 _RUNS = """unnest(%s::uuid[], %s::int[], %s::timestamptz[], %s::timestamptz[], %s::text[], %s::text[],

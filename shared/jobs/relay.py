@@ -31,7 +31,7 @@ from shared.db.signals import RELAY
 from shared.events.envelope import envelope
 from shared.jobs.actor import Actor
 from shared.jobs.conclusions import Conclusions
-from shared.jobs.pick import WEIGHT, Gates, Picked, QueueLimits, Rows, in_flight, lines, next_due, pick_queue
+from shared.jobs.pick import HELD, WEIGHT, Gates, Picked, QueueLimits, Rows, in_flight, lines, next_due, pick_queue
 from shared.jobs.publisher import EXCHANGE, Pending, PublishFailed, Transport
 from shared.jobs.recovery import SUSPENDED, overdue, recover
 from shared.jobs.runner import CHUNK
@@ -52,6 +52,7 @@ _IDLE = 0.5
 
 _RECOVER_EVERY = 0.25
 _LOST_EVERY = 5.0
+_HELD_EVERY = 0.5
 _BATCH = 500
 _ON_THEIR_WAY = 8
 _AHEAD = 0.05
@@ -85,7 +86,7 @@ SELECT threads, queues, actors FROM workers
 WHERE heartbeat_at > clock_timestamp() - interval '5 seconds' AND NOT draining
 """
 
-_GATES = """
+_GATES = f"""
 SELECT 'paused', name, NULL, NULL FROM queues WHERE paused_at IS NOT NULL
 UNION ALL
 SELECT CASE WHEN retry_at <= clock_timestamp() THEN 'probe' ELSE 'open' END, provider, tenant_id, NULL
@@ -93,7 +94,9 @@ FROM circuits WHERE state <> 'closed'
 UNION ALL
 SELECT 'limited', provider, tenant_id, NULL FROM rate_limits
 WHERE blocked_until > clock_timestamp() AND bucket IN ('*', 'write')
-"""
+UNION ALL
+SELECT 'held', NULL, tenant_id, NULL FROM standings WHERE {HELD}
+"""  # noqa: S608 - a constant
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +146,7 @@ class Relay:
         self.queues = {queue.name: queue for queue in queues}
         self.event_types = event_types
         self.suspended = suspended
+        self._go_on = frozenset(name for name, actor in actors.items() if actor.goes_on_suspended)
         self.beat = lambda: None
         """Called in each round, for a liveness probe."""
         self._workers: tuple[float, dict[str, tuple[int, set[str]]]] = (0.0, {})
@@ -152,6 +156,7 @@ class Relay:
         self._prepared = False
         self._next_recovery = 0.0
         self._next_lost = 0.0
+        self._next_held = 0.0
 
     def run(self, stop: threading.Event) -> None:
         """Stand by, lead when it is our turn, until `stop` is set. Survives outages of database and broker."""
@@ -292,7 +297,7 @@ class Relay:
                 name,
                 existing[name],
                 limits,
-                gates.get(name, Gates()),
+                gates[name],
                 flying.get(name, {}),
                 weights,
                 account.given,
@@ -362,10 +367,18 @@ class Relay:
         return fresh
 
     def _gates(self, connection: Rows) -> dict[str, Gates]:
-        gates: dict[str, Gates] = defaultdict(Gates)
+        held: set[str] = set()
+        look = time.monotonic() >= self._next_held
+        if look:
+            self._next_held = time.monotonic() + _HELD_EVERY
+        gates = {name: Gates(held=held, go_on=self._go_on, look=look) for name in self.queues}
         for kind, name, tenant, _ in connection.execute(_GATES):
+            if kind == "held":
+                held.add(tenant)
+                continue
             if kind == "paused":
-                gates[name].shut = True
+                if name in gates:
+                    gates[name].shut = True
                 continue
             for queue in self.queues.values():
                 if queue.provider != name:

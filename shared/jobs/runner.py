@@ -215,6 +215,7 @@ class Runner:
             outcome,
             code,
             traced[0] if traced else None,
+            work.after_commit,
         )
 
     def _complete(self, connection: Connection, finished: Sequence[tuple[Claim, Finished]]) -> None:
@@ -224,6 +225,8 @@ class Runner:
 
     def _tell(self, declared: Actor[Any, Any], finished: Sequence[tuple[Claim, Finished]]) -> None:
         jobs_changed({claim.id: claim.tenant_id for claim, _ in finished})
+        for callback in dict.fromkeys(callback for _, run in finished for callback in run.after_commit):
+            callback()
         for _, run in finished:
             metrics.job_finished(declared.actor_name, run.outcome, (run.ended_at - run.started_at).total_seconds())
         wake_relay()

@@ -23,12 +23,14 @@ from shared.db.database import Database
 from shared.db.migrate import is_current
 from shared.events.contracts import contracts
 from shared.events.contracts.contract import known
+from shared.events.dead_letters import dead_letters
 from shared.jobs.actor import Actor
 from shared.jobs.broker import EmbeddedBroker, EmbeddedHub, JobBroker, RabbitBroker
 from shared.jobs.circuits import watch_circuits
 from shared.jobs.conclusions import Conclusions
 from shared.jobs.handlers import receive
 from shared.jobs.liveness import Liveness
+from shared.jobs.parts import Parts, register
 from shared.jobs.publisher import EmbeddedTransport, RabbitTransport, Transport
 from shared.jobs.relay import QueueSettings, Relay
 from shared.jobs.runner import Runner
@@ -43,6 +45,7 @@ from shared.runtime.service import Service
 from shared.runtime.settings import Settings
 from shared.telemetry import get_logger
 from shared.web import WebSettings, create_app
+from shared.web.keys import Keys, KeySource
 
 __all__ = ["App", "WiringError", "build"]
 
@@ -153,10 +156,18 @@ class App:
         """What a worker process does when it has registered itself."""
         self.version = self.settings.version or _version()
         failures = self.service.failures()
+        register(
+            self.service.name,
+            Parts(
+                self.actors,
+                self.service.tables(),
+                self.service.destroy_credentials(),
+                lambda: dead_letters(self.broker).counts(),
+            ),
+        )
         self.conclusions = Conclusions(
             self.service.name, self.database, failures, retry_scale=self.settings.retry_scale
         )
-        self.broker.tables = self.service.tables()
         for declared in self.actors.values():
             declared.bind(self.broker)
         for queue in self.queues:
@@ -201,8 +212,8 @@ class App:
         return dramatiq.Worker(self.broker, worker_threads=self.settings.worker_threads, worker_timeout=200)
 
     def web(self, *, jwks: dict[str, Any] | None = None) -> Flask:
-        """Return the Flask app: the service's operations and those of its jobs."""
-        from shared.web import jobs_api
+        """Return the Flask app: the service's operations, those of its jobs, and of exports."""
+        from shared.web import export_api, jobs_api
 
         app = create_app(
             [
@@ -214,18 +225,36 @@ class App:
                     queues=self.queues,
                     waiting=self.service.waiting(),
                 ),
+                export_api.api,
             ],
             self.database,
             WebSettings(
                 cursor_secret=self.secrets.cursor_key,
-                jwks=jwks or self.secrets.jwks,
+                jwks=Keys(jwks) if jwks else Keys(*self.secrets.jwks, *self._own_keys()),
                 threads=self.settings.web_threads,
                 title=self.service.title,
             ),
             migrations=self.migrated,
         )
-        signals.start(app.extensions["backroom"].database)
+        here = app.extensions["backroom"]
+        signals.start(here.database)
+        here.gate.start()
         return app
+
+    def _own_keys(self) -> tuple[KeySource, ...]:
+        """What reads the keys of a service that issues tokens itself: it need not ask itself over HTTP."""
+        read = self.service.keys()
+        if read is None:
+            return ()
+
+        def from_the_database() -> dict[str, Any]:
+            token = self.database.bind()
+            try:
+                return read()
+            finally:
+                self.database.unbind(token)
+
+        return (from_the_database,)
 
     def migrated(self) -> bool:
         """Whether the database stands at the heads that this code knows."""

@@ -20,12 +20,11 @@ from pydantic_settings import BaseSettings
 
 from shared.jobs.actor import DEFAULT_RETRY, Actor
 from shared.jobs.failures import COMMON, FailureText
-from shared.runtime.service import Service, all_services
+from shared.runtime.service import LIBRARY, Service, all_services
 from shared.runtime.settings import Settings
 
 __all__ = ["jobs_page", "main", "pages", "settings_page"]
 
-_LIBRARY = "shared.jobs.library"
 _MADE = "<!-- Made by `python -m shared.runtime.reference`; change the code, not this page. -->"
 
 
@@ -101,7 +100,8 @@ def jobs_page(services: Sequence[Service]) -> str:
         "Every job that the services know, by service.",
         "",
         "- **Kind**: a *transactional* job touches its own database only, and its effect and its end are one commit;",
-        "  a *leased* one may call the outside; a *handler* is born by an event.",
+        "  a *leased* one may call the outside, and waits while its workspace is suspended, unless it says otherwise;",
+        "  a *handler* is born by an event.",
         "- **Unique**: at most one live job per value of these arguments and tenant; *one* means one at all.",
         f"- **Retries**: seconds between tries; {_seconds(DEFAULT_RETRY)} where nothing is said.",
         "- **Schedule**: minute, hour, day of the month, month, day of the week, in UTC.",
@@ -120,7 +120,7 @@ def jobs_page(services: Sequence[Service]) -> str:
 
 
 def _of_library(declared: Actor[Any, Any]) -> bool:
-    return declared.fn.__module__ == _LIBRARY
+    return declared.fn.__module__.startswith(LIBRARY)
 
 
 def _jobs(actors: Iterable[Actor[Any, Any]]) -> Iterator[str]:
@@ -142,6 +142,7 @@ def _jobs(actors: Iterable[Actor[Any, Any]]) -> Iterator[str]:
 
 def _kind(declared: Actor[Any, Any]) -> str:
     kind = "transactional" if declared.job.transactional else "leased"
+    kind += ", also while suspended" if declared.job.standing == "any" else ""
     return f"handler of `{declared.job.event_type}`, {kind}" if declared.job.event_type else kind
 
 

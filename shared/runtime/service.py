@@ -7,7 +7,8 @@
     )
 
 By convention its parts lie beside it: `api` (an `Api` named `api`), `jobs`, `events`, `failures`
-(`FAILURES`), `settings` (`Settings`), `migrations/`. A part that is missing is a part that it has not.
+(`FAILURES`), `settings` (`Settings`), `keys` (`jwks`), `archive` (`destroy_credentials`), `migrations/`. A part
+that is missing is a part that it has not.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import pkgutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -23,13 +24,18 @@ from typing import Any
 
 from pydantic_settings import BaseSettings
 from sqlalchemy import MetaData
+from sqlalchemy.orm import Session
 
+from shared.jobs import library
 from shared.jobs.actor import Actor, registry
 from shared.jobs.failures import COMMON, FailureText
 from shared.jobs.handlers import handlers_of
 from shared.jobs.relay import QueueSettings as Queue
 
-__all__ = ["Queue", "Service", "all_services", "find_service"]
+__all__ = ["LIBRARY", "Queue", "Service", "all_services", "find_service"]
+
+LIBRARY = library.__name__
+"""The package of the jobs and handlers that every service has."""
 
 _PACKAGE = "services"
 
@@ -61,13 +67,16 @@ class Service:
 
     def actors(self) -> list[Actor[Any, Any]]:
         """Return all jobs and handlers of the service, the library's own included."""
-        importlib.import_module("shared.jobs.library")
         modules = [f"{self.package}.{part}" for part in ("jobs", "events") if self.part(part) is not None]
-        return registry.of("shared.jobs.library", *modules)
+        return registry.of(LIBRARY, *modules)
 
     def handlers(self) -> dict[str, list[Actor[Any, Any]]]:
-        """Return the handlers of events, by type."""
-        return handlers_of(f"{self.package}.events") if self.part("events") is not None else {}
+        """Return the handlers of events, by type; the library's own included."""
+        return handlers_of(LIBRARY, *([f"{self.package}.events"] if self.part("events") is not None else []))
+
+    def destroy_credentials(self) -> Callable[[Session], int] | None:
+        """Return what destroys a workspace's credentials when it is archived, None where the service has none."""
+        return getattr(self.part("archive"), "destroy_credentials", None)
 
     def failures(self) -> Mapping[str, FailureText]:
         """Return the service's failure texts, on top of the library's."""
@@ -82,6 +91,10 @@ class Service:
     def waiting(self) -> Mapping[str, str]:
         """Return the sentences for the codes with which the service's jobs put themselves off (`WAITING`)."""
         return getattr(self.part("failures"), "WAITING", {})
+
+    def keys(self) -> Callable[[], dict[str, Any]] | None:
+        """Return what reads the public keys of a service that issues tokens, for it publishes them; None of others."""
+        return getattr(self.part("keys"), "jwks", None)
 
     def settings_class(self) -> type[BaseSettings] | None:
         module = self.part("settings")

@@ -16,7 +16,7 @@ __all__ = ["service_does_what_it_says"]
 # A repeated creation is answered by replay though the thing may be gone since, and a valid request may come
 # under a key that stands for another one: both are meant, and both trip these checks.
 _EXCLUDED: Final = "positive_data_acceptance,ensure_resource_availability"
-_ENDLESS: Final = ("/v1/events", "/v1/jobs/{job_id}/events")
+_ENDLESS: Final = ("/v1/events", "/v1/jobs/{job_id}/events", "/v1/notices/stream")
 """Streams, which go on for as long as somebody listens."""
 
 

@@ -429,7 +429,9 @@ class ServiceUnderTest:
         job = self.job(job_id)
         queue = next(queue for queue in self.app.queues if queue.name == job.queue)
         with use(tenant_id=job.tenant_id), unit_of_work() as session:
-            return operations.why(session, job_id, provider=queue.provider, per_tenant=queue.per_tenant)
+            return operations.why(
+                session, job_id, provider=queue.provider, per_tenant=queue.per_tenant, actors=self.app.actors
+            )
 
     def advance(self, seconds: float) -> None:
         """Let time pass for what waits: whatever is due within so many seconds is due now."""

@@ -34,6 +34,7 @@ __all__ = ["Answer", "Api", "Idempotency", "Operation"]
 
 T = TypeVar("T")
 Idempotency = Literal["required", "optional", "none"]
+Standing = Literal["usual", "any"]
 
 MAX_BODY: Final = 1 << 20
 """Bytes. Larger documents are an operation's own business (`max_body`), and an upload's."""
@@ -101,6 +102,8 @@ class Operation:
     """`body` and `answer`, for the document."""
     timed: bool
     """Whether the Rule's time limit applies; only streams and waits of ours are exempt."""
+    standing: Standing
+    """What its workspace's standing forbids; see `shared.web.standing`."""
     hidden: bool
 
     @property
@@ -169,6 +172,7 @@ class Api:
         request_headers: Mapping[str, str] | None = None,
         examples: Mapping[str, Any] | None = None,
         timed: bool = True,
+        standing: Standing | None = None,
         hidden: bool = False,
     ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         """Declare an operation; a decorator which returns the handler unchanged.
@@ -177,7 +181,9 @@ class Api:
         of an `Idempotency-Key` (see shared.web.idempotency). `raises`: the problems of its own that it may
         answer with. `content_types`: what a `bytes` or `BinaryIO` body may come as (default: anything).
         `answer`: the model of the body when the return annotation does not say it. `redirect`: what is at the
-        `Location` of a 303, where it may answer with one instead. `hidden`: not in the OpenAPI document.
+        `Location` of a 303, where it may answer with one instead. `standing`: `any` is also there while the workspace
+        is frozen or suspended; it is the default of public ones (see shared.web.standing). `hidden`: not in the
+        OpenAPI document.
         Raises TypeError or ValueError for a declaration that cannot work.
         """
 
@@ -232,6 +238,7 @@ class Api:
                     conditional=method == "GET" and answers,
                     examples=dict(examples or {}),
                     timed=timed,
+                    standing=standing or ("any" if public else "usual"),
                     hidden=hidden,
                 )
             )

@@ -32,9 +32,11 @@ from shared.web.dispatch import view_of
 from shared.web.errors import problem_of
 from shared.web.exchange import ENVIRON_KEY, Exchange, exchange
 from shared.web.health import Check, Health
+from shared.web.keys import Keys
 from shared.web.openapi import document
 from shared.web.prefer import Waiters
 from shared.web.sse import Hub
+from shared.web.standing import Gate
 
 __all__ = ["Runtime", "WebSettings", "create_app", "runtime"]
 
@@ -61,8 +63,8 @@ class WebSettings:
     cursor_secret: bytes
     """Signs the cursors of lists; the same in all processes of a service."""
 
-    jwks: dict[str, Any] = field(default_factory=lambda: {"keys": []})
-    """Public keys of whoever issues tokens; see `shared.web.auth.read_jwks`."""
+    jwks: Keys | dict[str, Any] = field(default_factory=lambda: {"keys": []})
+    """Public keys of whoever issues tokens; `Keys` are read again in the background while the app serves."""
 
     threads: int = 16
     """Requests that one process serves at a time; the size of its pool of connections."""
@@ -80,20 +82,32 @@ class WebSettings:
 class Runtime:
     """What belongs to one app: found under `app.extensions["backroom"]` and by `runtime()`."""
 
-    def __init__(self, apis: Sequence[Api], database: Database, settings: WebSettings, health: Health) -> None:
+    def __init__(
+        self,
+        apis: Sequence[Api],
+        database: Database,
+        settings: WebSettings,
+        health: Health,
+        keys: Keys,
+        gate: Gate,
+    ) -> None:
         self.service = apis[0].name
         self.database = database
         self.settings = settings
         self.operations = [operation for api in apis for operation in api.operations]
         self.health = health
+        self.keys = keys
         self.explain = next((api.explain for api in apis if api.explain is not None), None)
+        self.gate = gate
         self.hub = Hub(database, max_streams=settings.max_streams)
         self.waiters = Waiters(settings.max_waiters)
 
     def drain(self) -> None:
         """Be not ready from now on, and end what would keep the server from stopping."""
         self.health.drain()
+        self.keys.stop()
         self.hub.stop()
+        self.gate.stop()
 
     def close(self) -> None:
         """Release what the app holds. The app cannot serve afterwards."""
@@ -123,12 +137,15 @@ def create_app(
     Raises ValueError when two operations share a method and path.
     """
     apis = [apis] if isinstance(apis, Api) else list(apis)
-    authenticate = authenticator or TokenVerifier(settings.jwks)
+    keys = settings.jwks if isinstance(settings.jwks, Keys) else Keys(settings.jwks)
+    authenticate = authenticator or TokenVerifier(keys)
     own = Database(database.url, pool_size=settings.threads, statement_timeout=rule.MAX_SECONDS)
-    health = Health(own, migrations=migrations, checks=checks)
+    gate = Gate(own)
+    health = Health(own, migrations=migrations, checks={"refusals": gate.ready, **(checks or {})})
 
     app = Flask(apis[0].name, static_folder=None)
-    here = app.extensions["backroom"] = Runtime(apis, own, settings, health)
+    here = app.extensions["backroom"] = Runtime(apis, own, settings, health, keys, gate)
+    keys.start()
     app.config["PROPAGATE_EXCEPTIONS"] = False
     app.url_map.merge_slashes = False  # a redirect would be an answer that nobody declared
     app.url_map.converters["int"] = _Int64
@@ -143,7 +160,7 @@ def create_app(
         app.add_url_rule(
             operation.path,
             endpoint=operation.name,
-            view_func=view_of(operation, authenticate),
+            view_func=view_of(operation, authenticate, gate),
             methods=[operation.method],
             provide_automatic_options=False,
         )

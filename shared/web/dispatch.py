@@ -10,7 +10,7 @@ from typing import Any
 import flask
 from flask import request
 
-from shared.context import SYSTEM, use
+from shared.context import SYSTEM, current, use
 from shared.web import idempotency, rule
 from shared.web.api import Answer, Operation, adapter
 from shared.web.auth import Authenticator, Identity, parse_authorization
@@ -19,6 +19,7 @@ from shared.web.exchange import exchange
 from shared.web.pages import Page, next_link
 from shared.web.problems import Forbidden, NotFound, Unauthorized
 from shared.web.reading import body_reader, query_reader
+from shared.web.standing import Gate
 
 __all__ = ["Rendered", "view_of"]
 
@@ -32,7 +33,7 @@ class Rendered:
     body: bytes
 
 
-def view_of(operation: Operation, authenticate: Authenticator) -> Callable[..., flask.Response]:
+def view_of(operation: Operation, authenticate: Authenticator, gate: Gate) -> Callable[..., flask.Response]:
     """Return the Flask view of an operation."""
     handler = operation.handler
     read_body, read_query = body_reader(operation), query_reader(operation.query)
@@ -65,15 +66,18 @@ def view_of(operation: Operation, authenticate: Authenticator) -> Callable[..., 
 
     def view(**path: Any) -> flask.Response:
         if operation.public:
-            return call(None, path)
+            with gate.watching(operation):
+                return call(None, path)
         identity = _identify(authenticate)
         exchange().identity = identity
         with use(tenant_id=identity.tenant_id, principal=identity.principal, role=identity.role):
+            gate.admit(operation, identity)
             if operation.roles and identity.role not in operation.roles:
                 raise Forbidden(
                     f"This takes the role {' or '.join(operation.roles)}; yours is {identity.role}.",
                     roles=list(operation.roles),
                 )
+            _check_scopes(identity)
             return call(identity, path)
 
     view.__name__ = operation.handler.__name__
@@ -91,6 +95,17 @@ def _identify(authenticate: Authenticator) -> Identity:
         # Work of this tenant sees all others: it is born inside, and no credential may claim it.
         raise Unauthorized("These credentials are for no workspace.")
     return identity
+
+
+def _check_scopes(identity: Identity) -> None:
+    """Hold a token that is limited to scopes to them: writing needs the one, reading either."""
+    if identity.scopes is None:
+        return
+    writes, reads = f"{current().service}:write", f"{current().service}:read"
+    if writes in identity.scopes or (request.method in ("GET", "HEAD") and reads in identity.scopes):
+        return
+    needed = reads if request.method in ("GET", "HEAD") else writes
+    raise Forbidden(f"This takes the scope {needed}; your key does not have it.", scopes=[needed])
 
 
 def _renderer(operation: Operation) -> Callable[[Any], Rendered]:

@@ -19,6 +19,7 @@ from shared.web.api import Api, Operation
 from shared.web.errors import Busy
 from shared.web.idempotency import HEADER
 from shared.web.problems import Problem
+from shared.web.standing import refusals_of
 
 __all__ = ["document", "problems_of"]
 
@@ -74,9 +75,9 @@ def problems_of(operation: Operation) -> list[type[Problem]]:
     if operation.idempotency == "required":
         found.append(problems.IdempotencyKeyMissing)
     if not operation.public:
-        found.append(problems.Unauthorized)
-    if operation.roles:
-        found.append(problems.Forbidden)
+        # Any operation may be outside of the scopes of an API key.
+        found += [problems.Unauthorized, problems.Forbidden]
+    found += refusals_of(operation)
     if operation.path_types:
         found.append(problems.NotFound)
     if operation.method != "GET":
@@ -151,6 +152,8 @@ def _operation(operation: Operation, kinds: list[type[Problem]], schemas: _Schem
         result["description"] = operation.description
     if operation.roles:
         result["x-roles"] = list(operation.roles)
+    if not operation.public:
+        result["x-standing"] = operation.standing
     if operation.body is not None:
         result["requestBody"] = {"required": operation.reads_model, "content": _request_content(operation, schemas)}
     return result

@@ -205,9 +205,9 @@ class Unauthorized(Problem):
 
 
 class Forbidden(Problem):
-    """You are known, but your role may not do this. `roles` lists those which may."""
+    """You are known, but may not do this. `roles` lists the roles which may, `scopes` what your API key lacks."""
 
-    slug, title, status = "forbidden", "Your role may not do this", 403
+    slug, title, status = "forbidden", "You may not do this", 403
 
 
 class NotFound(Problem):

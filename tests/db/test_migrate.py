@@ -41,6 +41,23 @@ def test_an_older_version_stays_ready_beside_a_newer_one_that_has_migrated(url: 
     assert is_current(url, service.migrations())
 
 
+def test_a_database_of_before_the_librarys_second_revision_is_brought_up(url: str) -> None:
+    """There the service's line stands for the library's, which alembic no longer notes; the library's goes on alone."""
+    upgrade(url, service.migrations(), revision="sample@head")
+    assert _noted(url) == {"sample_0001"}, "as every database was before the second revision"
+    assert not is_current(url, service.migrations())
+    upgrade(url, service.migrations())
+    assert is_current(url, service.migrations())
+    assert _noted(url) == {"sample_0001", "backroom_0002"}
+    with psycopg.connect(url) as connection:
+        assert connection.execute("SELECT count(*) FROM standings").fetchone() == (0,)
+
+
+def _noted(url: str) -> set[str]:
+    with psycopg.connect(url) as connection:
+        return {row[0] for row in connection.execute("SELECT version_num FROM alembic_version")}
+
+
 def test_an_owner_who_may_make_no_roles_can_migrate_where_the_roles_are(url: str, postgres: PostgresServer) -> None:
     upgrade(url, [])  # makes the two roles, if nobody has
     owner = f"owner_{uuid.uuid4().hex[:8]}"

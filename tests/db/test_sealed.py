@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from shared.jobs.resealing import sealed_columns
+from shared.jobs.library.resealing import sealed_columns
 from shared.runtime.service import Service, all_services
 
 

@@ -13,7 +13,8 @@ import pytest
 
 from shared.events.asyncapi import asyncapi_document
 from shared.events.contracts import contracts
-from shared.runtime.service import all_services
+from shared.jobs.handlers import handlers_of
+from shared.runtime.service import LIBRARY, all_services
 from tests.events.bus.contracts import FOREIGN, ThingHappened
 from tests.events.bus.service import service
 
@@ -80,7 +81,8 @@ def test_handlers_receive_from_the_queue_of_their_service() -> None:
     assert operation["summary"] == "Write down the name of what happened."
     queue = document["channels"]["bus.events"]
     assert queue["bindings"]["amqp"]["queue"]["name"] == "bus.events"
-    assert set(queue["messages"]) == {ThingHappened.type, FOREIGN}
+    of_library = set(handlers_of(LIBRARY))
+    assert set(queue["messages"]) == {ThingHappened.type, FOREIGN, *of_library}
     channel = document["channels"][ThingHappened.type]
     assert channel["address"] == ThingHappened.type
     assert channel["bindings"]["amqp"]["exchange"]["name"] == "events"

@@ -12,8 +12,10 @@ import pika
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 
+from shared.context import SYSTEM, use
 from shared.events import dead_letters as module
 from shared.events.dead_letters import BrokerAway, DeadLetters, NotAsMany, dead_letters
+from shared.jobs.library import look_for_dead_letters
 from shared.jobs.publisher import EXCHANGE
 from shared.jobs.wire import EVENTS_CONTENT_TYPE, Publication
 from shared.testing.events import cloud_event
@@ -204,3 +206,22 @@ def test_a_broker_that_is_away_is_said_to_be(rabbit_bus: ServiceUnderTest) -> No
     broker.parameters = pika.URLParameters("amqp://127.0.0.1:9/?connection_attempts=1")  # type: ignore[attr-defined]
     with pytest.raises(BrokerAway):
         dead_letters(broker).counts()
+
+
+def test_somebody_is_told_of_dead_letters_every_hour_for_as_long_as_they_lie(
+    any_bus: ServiceUnderTest, letters: DeadLetters
+) -> None:
+    def look() -> list[tuple[str, dict[str, Any]]]:
+        with use(tenant_id=SYSTEM):
+            job = any_bus.wait_for(any_bus.send(look_for_dead_letters, tenant_id=SYSTEM))
+        assert job.state == "succeeded", any_bus.attempts(job.id)
+        return [(row.tenant_id, row.data) for row in any_bus.published("backroom.bus.dead_letters.found.v1")]
+
+    assert look() == []
+    send(any_bus, b"no json at all", b"nor this")
+    died(any_bus, letters, 2)
+    told = (SYSTEM, {"queue": QUEUE, "count": 2})
+    assert look() == [told]
+    assert look() == [told, told]
+    letters.purge(QUEUE, expected=2)
+    assert look() == [told, told]

@@ -265,6 +265,9 @@ def test_why(sample: ServiceUnderTest, hand_out: Round, script: Script, reason: 
     elif reason == "queue_paused":
         job_id = sample.send(jobs.lease, key="a")
         sample.execute("INSERT INTO queues (name, paused_at, reason) VALUES ('leases', now(), 'to look at it')")
+    elif reason == "workspace_suspended":
+        job_id = sample.send(jobs.lease, key="a")
+        sample.execute("INSERT INTO standings VALUES ('acme', 'suspended', 1, now())")
     elif reason == "circuit_open":
         circuit(sample, "*", 60)
         job_id = sample.send(jobs.call, key="a")

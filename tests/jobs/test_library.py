@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
+from services.shipping.service import service as shipping
 from shared.context import SYSTEM
 from shared.db import new_id, uuid7_floor
 from shared.jobs import library
+from shared.jobs.library import cleaning
 from shared.testing.service import ServiceUnderTest
 from tests.sample import jobs
+from tests.sample.service import service as jobs_service
 
 
 def aged(days: float) -> uuid.UUID:
@@ -71,7 +75,7 @@ def test_live_jobs_never_go(sample: ServiceUnderTest) -> None:
 
 def test_many_go_in_batches(sample: ServiceUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each batch is a commit of its own, and the progress counts the rows of all."""
-    monkeypatch.setattr(library, "_BATCH", 3)
+    monkeypatch.setattr(cleaning, "_BATCH", 3)
     for _ in range(8):
         ended(sample, "succeeded", 40)
 
@@ -131,3 +135,15 @@ def test_processed_webhooks_go_and_unprocessed_ones_stay(sample: ServiceUnderTes
         "failed 89",
         "received 400",
     }
+
+
+def test_services_in_one_process_run_the_librarys_jobs_each_their_own(
+    service_app: Callable[..., ServiceUnderTest],
+) -> None:
+    """They have its actors in common; whoever was built last must not take the jobs of the others for its own."""
+    first, last = service_app(jobs_service), service_app(shipping)
+    with first.current():
+        job = first.send(library.clean_up_events, tenant_id=SYSTEM)
+    with last.current():
+        first.start()
+        assert first.wait_for(job).state == "succeeded"

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import text
 
 from shared.db import Database, new_id
+from shared.db.signals import CHANGES, JOBS
 
 _INSERT = """
 INSERT INTO jobs (id, tenant_id, queue, actor, priority, arguments, subject, state, run_at, runs, origin, progress,
@@ -61,5 +62,7 @@ class Jobs:
                 text(f"UPDATE jobs SET {sets}, updated_at = clock_timestamp() WHERE id = :id"), {**row, "id": job_id}
             )
             if tell:
-                payload = json.dumps([["acme", job_id]])
-                connection.execute(text("SELECT pg_notify('backroom_jobs', :payload)"), {"payload": payload})
+                payload = json.dumps([JOBS, [["acme", job_id]]])
+                connection.execute(
+                    text("SELECT pg_notify(:channel, :payload)"), {"channel": CHANGES, "payload": payload}
+                )

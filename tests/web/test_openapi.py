@@ -28,7 +28,7 @@ def test_document_is_complete(client: Client) -> None:
     document = client.get("/openapi.json").json
     assert document is not None
     drop = document["paths"]["/v1/things/{thing_id}/drop"]["post"]
-    assert set(drop["responses"]) == {"202", "400", "401", "404", "409", "422", "503"}
+    assert set(drop["responses"]) == {"202", "400", "401", "403", "404", "409", "422", "503"}
     assert "thing-broken" in drop["responses"]["409"]["content"]["application/problem+json"]["examples"]
     key = next(each for each in drop["parameters"] if each["name"] == "Idempotency-Key")
     assert key["required"] is True

@@ -28,9 +28,9 @@ _service = click.option("--service", required=True, help="Whose jobs.")
 
 
 @contextmanager
-def _system(service: str) -> Iterator[tuple[App, Session]]:
+def _system(service: str, tenant: str = SYSTEM) -> Iterator[tuple[App, Session]]:
     app = build(find_service(service), load(Settings))
-    with use(service=service, tenant_id=SYSTEM, principal="operator"), unit_of_work(database=app.database) as session:
+    with use(service=service, tenant_id=tenant, principal="operator"), unit_of_work(database=app.database) as session:
         token = app.database.bind()
         try:
             yield app, session
@@ -44,7 +44,7 @@ def _system(service: str) -> Iterator[tuple[App, Session]]:
 
 @click.group()
 def jobs() -> None:
-    """Look at jobs, ask why they wait, retry and cancel them."""
+    """Look at jobs, ask why they wait, send, retry and cancel them."""
 
 
 @jobs.command("list")
@@ -98,6 +98,7 @@ def why(service: str, job_id: uuid.UUID) -> None:
             provider=queue.provider if queue else None,
             per_tenant=queue.per_tenant if queue else None,
             waiting=app.service.waiting(),
+            actors=app.actors,
         )
         until = f" (until {answer.until:%Y-%m-%d %H:%M:%S} UTC)" if answer.until else ""
         click.echo(f"{answer.reason}: {answer.detail}{until}")
@@ -121,6 +122,33 @@ def cancel(service: str, job_ids: tuple[uuid.UUID, ...]) -> None:
     with _system(service) as (app, session):
         for job_id in job_ids:
             click.echo(f"{job_id}: {operations.cancel(session, job_id, actors=app.actors).state}")
+
+
+@jobs.command()
+@_service
+@click.option("--tenant", default=SYSTEM, show_default=True, help="In which workspace; sweeps are of none.")
+@click.argument("actor")
+@click.argument("arguments", nargs=-1, metavar="[NAME=VALUE]...")
+def send(service: str, tenant: str, actor: str, arguments: tuple[str, ...]) -> None:
+    """Send a job of ACTOR. A value is JSON, or else the text that it is."""
+    with _system(service, tenant) as (app, _):
+        if actor not in app.actors:
+            raise click.ClickException(f"{service} has no job {actor!r}; it has: {', '.join(sorted(app.actors))}")
+        try:
+            message = app.actors[actor].send(**dict(_argument(argument) for argument in arguments))
+        except TypeError as error:
+            raise click.ClickException(f"{actor}: {error}") from error
+        click.echo(message.message_id)
+
+
+def _argument(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise click.ClickException(f"{text!r} is not NAME=VALUE")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
 
 
 @click.group()

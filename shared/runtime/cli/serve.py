@@ -52,7 +52,7 @@ def up() -> None:
         for name, member in group.members.items():
             click.echo(f"  {name:<14} {member.url}   (documented at {member.url}/openapi.json)")
         assert group.sandbox is not None
-        click.echo(f"  {'sandbox':<14} {group.sandbox.url}   (plays the third parties)")
+        click.echo(f"  {'sandbox':<14} {group.sandbox.url}   (plays the third parties; mails are at /mail)")
         click.echo("\n  A token to call them with:  backroom token --tenant acme --role owner\n")
         stop.wait()
         click.echo("stopping")

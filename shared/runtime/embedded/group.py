@@ -10,13 +10,15 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import dramatiq
+from flask import Flask
 
 from shared.db.migrate import upgrade
 from shared.jobs.broker import EmbeddedHub
@@ -27,11 +29,15 @@ from shared.runtime.service import Service, all_services, find_service
 from shared.runtime.settings import Settings
 from shared.sandbox import Sandbox
 from shared.telemetry import get_logger
+from shared.web.keys import JWKS_PATH
 from shared.web.serve import Server, serve
 
 __all__ = ["Group", "Member"]
 
 log = get_logger(__name__)
+
+_PATIENCE = 15.0
+"""Seconds for the first key to be made; nobody has a token before."""
 
 
 @dataclass
@@ -40,6 +46,7 @@ class Member:
 
     app: App
     url: str
+    web: Flask
     server: Server
     worker: dramatiq.Worker
     threads: list[threading.Thread] = field(default_factory=list)
@@ -58,7 +65,7 @@ class Group:
         self.settings = settings
         self.services = services if services is not None else [find_service(name) for name in settings.services]
         self.services = self.services or all_services()
-        self.secrets = Secrets.from_settings(settings)
+        self.secrets = self._secrets()
         self.members: dict[str, Member] = {}
         self.hub = EmbeddedHub()
         self.sandbox: Sandbox | None = None
@@ -74,7 +81,8 @@ class Group:
                 self._start_postgres()
             self._start_sandbox()
             for number, service in enumerate(self.services):
-                self.members[service.name] = self._start(service, self.settings.port + number)
+                self.members[service.name] = self._start(service, number)
+            self._read_keys()
         except BaseException:
             self._down()
             raise
@@ -94,6 +102,27 @@ class Group:
             raise RuntimeError("tokens are issued elsewhere: BACKROOM_JWKS is set")
         return self.secrets.signer.issue(tenant_id, principal, role, ttl)
 
+    def _secrets(self) -> Secrets:
+        """The keys of the data directory, and those of a service of the group that issues tokens itself."""
+        secrets = Secrets.from_settings(self.settings)
+        if self.settings.jwks is not None:
+            return secrets
+        issuers = [
+            self._url(number) + JWKS_PATH for number, service in enumerate(self.services) if service.keys() is not None
+        ]
+        return replace(secrets, jwks=(*secrets.jwks, *issuers))
+
+    def _read_keys(self) -> None:
+        """Have every service know the keys of who issues tokens, who was not up before and may be making the first."""
+        deadline = time.monotonic() + _PATIENCE
+        for member in self.members.values():
+            keys = member.web.extensions["backroom"].keys
+            while not keys.refresh() and time.monotonic() < deadline:
+                time.sleep(0.1)
+
+    def _url(self, number: int) -> str:
+        return f"http://{self.settings.host}:{self.settings.port + number}"
+
     def _start_postgres(self) -> None:
         self.postgres = self._stack.enter_context(start_postgres(Path(self.settings.data_dir) / "postgres"))
         url = self.postgres.url
@@ -111,15 +140,16 @@ class Group:
         for service in self.services:
             kind = service.settings_class()
             for name in kind.model_fields if kind is not None else ():
-                if name.endswith("_base_url") and kind is not None:
-                    self._play(f"{kind.model_config.get('env_prefix', '')}{name}".upper(), sandbox.url)
+                url = sandbox.url if name.endswith("_base_url") else sandbox.smtp_url if name == "smtp_url" else None
+                if url is not None and kind is not None:
+                    self._play(f"{kind.model_config.get('env_prefix', '')}{name}".upper(), url)
 
     def _play(self, variable: str, url: str) -> None:
         if variable not in os.environ:
             os.environ[variable] = url
             self._stack.callback(os.environ.pop, variable, None)
 
-    def _start(self, service: Service, port: int) -> Member:
+    def _start(self, service: Service, number: int) -> Member:
         upgrade(self.settings.migration_database(service.name), service.migrations())
         app = build(service, self.settings, hub=self.hub, secrets=self.secrets)
         worker = app.worker()
@@ -132,8 +162,9 @@ class Group:
         ]
         for thread in threads:
             thread.start()
-        server = serve(app.web(), self.settings.host, port, threads=self.settings.web_threads)
-        return Member(app, f"http://{self.settings.host}:{port}", server, worker, threads)
+        web = app.web()
+        server = serve(web, self.settings.host, self.settings.port + number, threads=self.settings.web_threads)
+        return Member(app, self._url(number), web, server, worker, threads)
 
     def _down(self) -> None:
         for member in self.members.values():

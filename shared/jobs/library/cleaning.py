@@ -1,33 +1,27 @@
-"""Jobs that every service has: keeping its own house clean.
+"""Keeping house: what is old goes.
 
 All delete in batches, each its own commit, and go on in a later run when their time is over.
 """
 
 from __future__ import annotations
 
-import contextlib
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import UUID
 
-from sqlalchemy import select, text
+from sqlalchemy import text
 
 from shared.db import unit_of_work, uuid7_floor
-from shared.jobs import operations
 from shared.jobs.actor import Priority, actor
 from shared.jobs.current import current_job
-from shared.jobs.models import LIVE, Job
-from shared.jobs.resealing import reseal, sealed_columns
 from shared.jobs.schedules import cron
 
 __all__ = [
-    "cancel_children_of",
     "clean_up_events",
     "clean_up_idempotency_keys",
     "clean_up_jobs",
+    "clean_up_revocations",
     "clean_up_webhook_events",
-    "reseal_secrets",
 ]
 
 KEEP_JOBS = timedelta(days=30)
@@ -37,31 +31,6 @@ KEEP_WEBHOOKS = timedelta(days=30)
 KEEP_FAILED_WEBHOOKS = timedelta(days=90)
 _BATCH = 1000
 _BUDGET = 60.0
-
-
-@actor(queue_name="default", unique="parent_id", subject="Cancel what a cancelled job started")
-def cancel_children_of(parent_id: UUID) -> dict[str, int]:
-    """Cancel the jobs that a cancelled job started: those that wait at once, those that run at their next chance."""
-    job = current_job()
-    actors: dict[str, Any] = dict(cancel_children_of.broker.actors)
-    cancelled, last = int(job.checkpoint.get("cancelled", 0)), job.checkpoint.get("last")
-    while True:
-        with unit_of_work() as session:
-            children = session.scalars(
-                select(Job.id)
-                .where(Job.parent_id == parent_id, Job.state.in_(LIVE), *([Job.id > UUID(last)] if last else []))
-                .order_by(Job.id)
-                .limit(100)
-            ).all()
-        for child in children:
-            with unit_of_work() as session, contextlib.suppress(operations.NotPossible):
-                operations.cancel(session, child, actors=actors)
-                cancelled += 1
-        if not children:
-            return {"cancelled": cancelled}
-        last = str(children[-1])
-        job.progress(cancelled, None, unit="jobs", checkpoint={"cancelled": cancelled, "last": last})
-        job.breathe()
 
 
 def delete_in_batches(statement: str, parameters: dict[str, Any]) -> int:
@@ -175,16 +144,14 @@ def clean_up_webhook_events() -> dict[str, int]:
     queue_name="default",
     priority=Priority.BULK,
     unique=(),
-    subject="Seal secrets with the newest key",
-    periodic=cron("15 5 * * *"),
+    subject="Clean up revocations",
+    periodic=cron("30 4 * * *"),
 )
-def reseal_secrets() -> dict[str, int]:
-    """Seal anew what was sealed with an older key. When it finds nothing more, that key can be removed."""
-    job = current_job()
-    total = 0
-    for column in sealed_columns(reseal_secrets.broker.tables):  # type: ignore[attr-defined]
-        while count := reseal(column):
-            total += count
-            job.progress(total, None, unit="secrets")
-            job.breathe()
-    return {"secrets": total}
+def clean_up_revocations() -> dict[str, int]:
+    """Delete revocations of credentials whose last token has expired a day ago."""
+    deleted = delete_in_batches(
+        "DELETE FROM revocations WHERE ctid = ANY(ARRAY(SELECT ctid FROM revocations "
+        "WHERE forget_at < clock_timestamp() - interval '1 day' LIMIT :batch))",
+        {},
+    )
+    return {"revocations": deleted}
