@@ -1,0 +1,1 @@
+"""Third parties of workspaces, a module each; only jobs may import them."""
