@@ -5,5 +5,5 @@ from shared.runtime.service import Queue, Service
 service = Service(
     "workspaces",
     title="Workspaces",
-    queues=(Queue("webhooks"), Queue("default"), Queue("handlers")),
+    queues=(Queue("billing", provider="paddle"), Queue("webhooks"), Queue("default"), Queue("handlers")),
 )
