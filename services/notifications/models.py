@@ -9,11 +9,12 @@ import uuid
 from datetime import datetime
 
 from sqlalchemy import BigInteger, func
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
+from shared.context import current
 from shared.db import TYPES, metadata
 
-__all__ = ["Base", "Member", "Order"]
+__all__ = ["Base", "Member", "Order", "member_of"]
 
 
 class Base(DeclarativeBase):
@@ -54,4 +55,17 @@ class Order(Base):
     since: Mapped[datetime]
     """When it came into this state."""
     ordered_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    delivery_status: Mapped[str] = mapped_column(server_default="unknown")
+    """What a carrier last said about a parcel of it."""
+    delivery_at: Mapped[datetime | None]
     sequence: Mapped[int] = mapped_column(BigInteger)
+
+
+def member_of(session: Session, principal: str) -> Member | None:
+    """Return the member of the current tenant whom a principal names, None where it names none that we know."""
+    kind, _, text = principal.partition(":")
+    try:
+        member_id = uuid.UUID(text)
+    except ValueError:
+        return None
+    return session.get(Member, (current().tenant_id, member_id)) if kind == "user" else None

@@ -1,17 +1,19 @@
-"""What shipping tells: where orders are."""
+"""What shipping tells: where orders are, and when their people are to hear of it."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from sqlalchemy import or_, update
 from sqlalchemy.dialects.postgresql import insert
 
-from services.notifications.models import Order
+from services.notifications import mail
+from services.notifications.models import Member, Order, member_of
 from shared.db import unit_of_work
-from shared.events.contracts.shipping import OrderCreated, OrderTransitioned
+from shared.events.contracts.shipping import MilestoneReached, OrderCreated, OrderTransitioned, TrackingUpdated
 from shared.jobs import Event, handler
 
-__all__ = ["note_created_order", "note_moved_order"]
+__all__ = ["mail_milestone", "note_created_order", "note_moved_order", "note_tracking"]
 
 
 @handler(OrderCreated)
@@ -35,6 +37,47 @@ def note_moved_order(event: Event[OrderTransitioned]) -> None:
         {"number": order.number, "created_by": order.created_by, "state": order.to_state, "since": event.time},
         always={},
     )
+
+
+@handler(MilestoneReached)
+def mail_milestone(event: Event[MilestoneReached]) -> None:
+    """Tell the recipient, where he has an address, and who entered the order: each once per order and milestone."""
+    reached = event.data
+    values = {
+        "order_id": str(reached.order_id),
+        "number": reached.order_number,
+        "to": reached.recipient.company or reached.recipient.name,
+        "carrier": reached.carrier,
+        "tracking_number": reached.tracking_number,
+        "tracking_url": reached.tracking_url,
+    }
+    with unit_of_work() as session:
+        told: dict[str, mail.Address | Member] = {}
+        if reached.recipient.email:
+            told["recipient"] = mail.Address(reached.recipient.email, reached.recipient.name)
+        if (rep := member_of(session, reached.created_by)) is not None:
+            told["rep"] = rep
+        mail.queue_many(
+            session,
+            reached.milestone,
+            [
+                mail.NewMail(to, values, f"ship:{reached.order_id}:{reached.milestone}:{who}")
+                for who, to in told.items()
+            ],
+            kind="shipping",
+        )
+
+
+@handler(TrackingUpdated)
+def note_tracking(event: Event[TrackingUpdated]) -> None:
+    """Keep what a carrier says about the parcel of an order, unless something newer is known."""
+    said, at = event.data, event.data.status_date or event.time
+    with unit_of_work() as session:
+        session.execute(
+            update(Order)
+            .where(Order.id == said.order_id, or_(Order.delivery_at.is_(None), Order.delivery_at < at))
+            .values(delivery_status=said.status, delivery_at=at)
+        )
 
 
 def _keep(event: Event[Any], fields: dict[str, Any], *, always: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ from itertools import permutations
 import pytest
 
 from shared.events.contracts.shipping import OrderCreated, OrderTransitioned
-from shared.events.contracts.workspaces import MemberChanged
+from shared.events.contracts.workspaces import MemberChanged, WorkspaceChanged, WorkspaceCreated
 from shared.testing.events import deliver
 from shared.testing.service import ServiceUnderTest
 
@@ -39,3 +39,18 @@ def test_a_member_is_what_was_told_last(notifications: ServiceUnderTest) -> None
     notifications.drain()
     (row,) = notifications.query("SELECT * FROM members")
     assert (row.id, row.role, row.email) == (member.member_id, "manager", "eve@example.com")
+
+
+@pytest.mark.parametrize("order", list(permutations(range(3))), ids=str)
+def test_a_workspace_is_called_what_was_told_last(notifications: ServiceUnderTest, order: tuple[int, ...]) -> None:
+    news = [
+        (WorkspaceCreated.example(), 1),
+        (WorkspaceChanged(name="Acme Labels", time_zone="Europe/Berlin"), 2),
+        (WorkspaceChanged(name="Acme Films", time_zone="America/New_York"), 3),
+    ]
+    for number in order:
+        event, sequence = news[number]
+        deliver(notifications, event, sequence=sequence)
+        notifications.drain()
+    (row,) = notifications.query("SELECT name, time_zone FROM workspaces JOIN mornings USING (tenant_id)")
+    assert tuple(row) == ("Acme Films", "America/New_York")
