@@ -15,7 +15,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from shared.db import TYPES, TenantRecord, metadata
 
-__all__ = ["Base", "Category", "Image", "Import", "Sample", "Upload"]
+__all__ = ["Base", "Category", "Image", "Import", "PlanLimits", "Sample", "Upload"]
 
 
 class Base(DeclarativeBase):
@@ -132,3 +132,13 @@ class Image(TenantRecord, Base):
     size: Mapped[int | None] = mapped_column(Integer, default=None)
     import_id: Mapped[uuid.UUID | None] = mapped_column(default=None)
     settled_at: Mapped[datetime | None] = mapped_column(default=None)
+
+
+class PlanLimits(Base):
+    """What the workspace's plan allows, as workspaces last told: `{"samples": 2000}`."""
+
+    __tablename__ = "plan_limits"
+
+    tenant_id: Mapped[str] = mapped_column(primary_key=True)
+    limits: Mapped[dict[str, Any]]
+    sequence: Mapped[int] = mapped_column(BigInteger)

@@ -60,6 +60,9 @@ class Settings(BaseSettings):
     )
     tracking_days: float = Field(default=60, gt=0, description="For how long after its label a parcel is followed.")
     label_file_days: float = Field(default=90, gt=0, description="For how long label files are kept.")
+    stuck_days: float = Field(
+        default=3, gt=0, description="After so long in New or Processing without a move an order counts as stuck."
+    )
     webhook_tolerance_seconds: float = Field(
         default=300, gt=0, description="How old a signed webhook may be when it arrives."
     )

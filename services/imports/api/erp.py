@@ -300,6 +300,7 @@ def list_erp_log(connection_id: UUID, query: ErpLogQuery) -> Page[ErpLogView]:
 @api.put(
     "/v1/erp/<key_id>/samples",
     public=True,
+    standing="usual",
     status=202,
     content_types=("application/json",),
     raises=(Unauthorized, BadRequest),
@@ -317,6 +318,7 @@ def receive_samples(key_id: str, body: bytes) -> Receipt:
 @api.put(
     "/v1/erp/<key_id>/stock",
     public=True,
+    standing="usual",
     status=202,
     content_types=("application/json",),
     raises=(Unauthorized, BadRequest),

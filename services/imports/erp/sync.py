@@ -16,7 +16,7 @@ from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import func, or_, select, text
+from sqlalchemy import or_, select, text
 from sqlalchemy.orm import Session
 
 from services.imports.apply import apply
@@ -27,7 +27,6 @@ from services.imports.jobs.rows import save_categories, save_images
 from services.imports.models import Sample
 from services.imports.reading.layout import Laid, stage
 from services.imports.reading.texts import sentence
-from services.imports.settings import settings
 from services.imports.tables import TABLES
 from shared.context import current
 from shared.db import new_id
@@ -35,7 +34,7 @@ from shared.events import publish_many
 from shared.events.contracts.imports import SamplesCreated, SamplesUpdated
 from shared.events.publish import Occurrence
 
-__all__ = ["apply_page", "lock", "room_left"]
+__all__ = ["apply_page", "lock"]
 
 _PER_EVENT: Final = 500
 _TOLD: Final = 50
@@ -60,12 +59,6 @@ SELECT found.id, found.place, changed.id IS NOT NULL AS changed FROM found LEFT 
 def lock(session: Session, connection_id: UUID) -> ErpConnection | None:
     """Return the connection, ours until the transaction ends: pages of one ERP are applied one after the other."""
     return session.get(ErpConnection, connection_id, with_for_update={"key_share": True}, populate_existing=True)
-
-
-def room_left(session: Session) -> int:
-    """Return how many samples the plan still allows."""
-    there = session.scalar(select(func.count()).select_from(Sample)) or 0
-    return max(0, settings().max_records - there)
 
 
 def apply_page(

@@ -15,7 +15,8 @@ from sqlalchemy import select
 from services.imports.erp import log
 from services.imports.erp.credentials import all_secrets
 from services.imports.erp.models import Entity, ErpFeed
-from services.imports.erp.sync import apply_page, lock, room_left
+from services.imports.erp.sync import apply_page, lock
+from services.imports.room import room_left
 from shared.db import unit_of_work
 from shared.jobs import Skip, Verdict, actor, current_job
 

@@ -21,9 +21,10 @@ from sqlalchemy.orm import Session
 from services.imports.erp import log, passes
 from services.imports.erp.credentials import all_secrets, token_of
 from services.imports.erp.models import Entity, ErpConnection
-from services.imports.erp.sync import apply_page, lock, room_left
+from services.imports.erp.sync import apply_page, lock
 from services.imports.failures import FAILURES, WAITING
 from services.imports.providers import Page, Question, connector_of
+from services.imports.room import room_left
 from services.imports.settings import settings
 from shared.db import unit_of_work
 from shared.jobs import Continue, GiveUp, Priority, Skip, Snooze, actor, completion, cron, current_job, explain

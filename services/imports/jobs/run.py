@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, select, text, update
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from services.imports.files import Source, open_source
@@ -21,8 +21,8 @@ from services.imports.jobs.rows import asks, save
 from services.imports.models import Import
 from services.imports.reading.reader import Prepared
 from services.imports.reading.table import FileProblem, Limits
+from services.imports.room import room_left
 from services.imports.settings import settings
-from services.imports.tables import TABLES
 from shared import blobs
 from shared.db import unit_of_work
 from shared.events import publish
@@ -119,9 +119,7 @@ def _start(import_id: UUID, source: Source, total: int) -> None:
             .where(Import.id == import_id)
             .values(state="running", total=total, started_at=datetime.now(UTC), touched_at=datetime.now(UTC))
         )
-        table = TABLES[source.import_.kind].name
-        there = session.scalar(select(func.count()).select_from(text(table)))
-        room = max(0, settings().max_records - (there or 0))
+        room = room_left(session, source.import_.kind)
         publish(
             session,
             ImportStarted(

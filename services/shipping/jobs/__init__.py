@@ -9,6 +9,7 @@ from services.shipping.jobs.rates import shop_rates
 from services.shipping.jobs.recheck import recheck_label
 from services.shipping.jobs.reconciliation import recheck_unknown_labels, reconcile_nightly
 from services.shipping.jobs.refunds import poll_refund, refund_label
+from services.shipping.jobs.summary import count_summary
 from services.shipping.jobs.tracking import look_up_tracking
 from services.shipping.jobs.webhooks import process_webhook
 
@@ -17,6 +18,7 @@ __all__ = [
     "buy_order_label",
     "clean_up_label_files",
     "copy_label_file",
+    "count_summary",
     "look_up_tracking",
     "poll_refund",
     "process_webhook",

@@ -40,7 +40,7 @@ def process_webhook(event_id: UUID) -> dict[str, str]:
     """Process one webhook; says in the job's result what it led to."""
     with unit_of_work() as session:
         row = session.execute(text(_READ), {"id": event_id}).one_or_none()
-        if row is None or row.state != "received":
+        if row is None or row.state == "processed":
             return {"outcome": "processed_before"}
         outcome = _act(session, row.body)
         session.execute(text(_DONE), {"id": event_id, "outcome": outcome})
