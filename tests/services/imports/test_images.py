@@ -15,7 +15,6 @@ import pytest
 from sqlalchemy import Row
 
 from services.imports.jobs import images
-from services.imports.jobs.hosts import place_at
 from services.imports.jobs.image_files import clean_up_images, keep
 from services.imports.jobs.images import fetch_image, retry_images
 from services.imports.jobs.images_again import retry_import_images
@@ -25,6 +24,7 @@ from services.imports.settings import settings
 from shared import blobs
 from shared.context import SYSTEM
 from shared.jobs import Snooze
+from shared.jobs.places import place_at
 from shared.outbound.fetch import Policy
 from shared.sandbox import Sandbox
 from shared.sandbox.images.pictures import picture
@@ -550,7 +550,7 @@ def test_never_more_than_two_of_a_host_at_a_time(
     service_app: Callable[..., ServiceUnderTest], sandbox: Sandbox, quick: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("IMPORTS_IMAGE_TOTAL_SECONDS", "20")
-    monkeypatch.setattr("services.imports.jobs.hosts._SHORTEST_WAIT", 0.2)
+    monkeypatch.setattr("shared.jobs.places._SHORTEST_WAIT", 0.2)
     settings.cache_clear()
     world = World(service_app(service, worker_threads=8), sandbox)
     wanted = []

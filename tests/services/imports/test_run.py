@@ -9,6 +9,8 @@ import pytest
 
 from services.imports.jobs import rows as rows_module
 from services.imports.settings import settings
+from shared.events.contracts.workspaces import PlanChanged
+from shared.testing.events import deliver
 from tests.services.imports.desk import Desk, csv
 
 
@@ -101,6 +103,17 @@ def test_the_plan_is_the_limit(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> N
     failures = desk.read(found["links"]["failures"])["items"]
     assert [one["issues"][0]["code"] for one in failures] == ["plan_limit_reached"] * 3
     assert [one["cells"][0] for one in failures] == ["Sample 9", "Sample 10", "Sample 11"]
+
+
+def test_each_workspace_keeps_to_its_own_plan(desk: Desk) -> None:
+    """As workspaces last told; what is there already stays."""
+    for samples, sequence in [(3, 2), (100, 1)]:
+        deliver(desk.service, PlanChanged(plan="small", limits={"samples": samples}), sequence=sequence)
+    desk.service.drain()
+    assert counts(desk.bring(csv(*many(5)))) == (3, 0, 0, 2)
+    deliver(desk.service, PlanChanged(plan="larger", limits={"samples": 4}), sequence=3)
+    desk.service.drain()
+    assert counts(desk.bring(csv(*many(5)))) == (1, 0, 3, 1)
 
 
 @pytest.mark.parametrize("when", range(4))
