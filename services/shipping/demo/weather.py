@@ -18,7 +18,7 @@ STORY: list[tuple[str, dict[str, str], str, float, dict[str, Any]]] = [
     ("wants us to wait", _BUY, "rate_limited", 0.05, {"retry_after": [1, 2]}),
     ("takes its time to decide", _BUY, "queued_then_success", 0.08, {"seconds": [1, 3]}),
     ("loses the connection to its own system", _BUY, "error_messages", 0.03, {}),
-    ("refuses the parcel for good", _BUY, "error_messages", 0.02, _REFUSED),
+    ("refuses the parcel for good", _BUY, "error_messages", 0.05, _REFUSED),
     ("is slow", _BUY, "latency", 0.50, {"seconds": [0.2, 1.5]}),
     ("fails to look something up", _READ, "status", 0.04, {"status": 503}),
 ]
