@@ -31,6 +31,7 @@ NAMES = (
     "rule",
     "imports",
     "beside",
+    "mail",
     "recovery",
     "retry_clock",
 )

@@ -18,6 +18,7 @@ from shared.runtime.settings import Settings, load
 from shared.telemetry import configure_telemetry
 from shared.web import Answer, Api, WebSettings, accepted, create_app
 from shared.web.jobs_view import JobView
+from shared.web.keys import Keys
 from shared.web.serve import gunicorn_options
 from tests.sample.jobs import lease, record
 from tests.sample.service import service
@@ -55,7 +56,7 @@ def make_app() -> Flask:
     web = create_app(
         [api],
         app.database,
-        WebSettings(cursor_secret=app.secrets.cursor_key, jwks=app.secrets.jwks, threads=THREADS),
+        WebSettings(cursor_secret=app.secrets.cursor_key, jwks=Keys(*app.secrets.jwks), threads=THREADS),
     )
     signals.start(web.extensions["backroom"].database)
     _add_naked(web, app.database.url)

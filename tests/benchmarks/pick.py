@@ -105,6 +105,10 @@ def _scans(here: Place) -> set[str]:
             pick._FRONT,
             {"queue": "leases", "priorities": [50], "tenants": ["tenant-0000"], "actors": ["lease"], "most": 2},
         ),
+        "front of a suspended workspace": (
+            pick._FRONT_OF_HELD,
+            {"queue": "leases", "priorities": [50], "tenants": ["tenant-0000"], "actors": ["other"], "most": 2},
+        ),
         "next due": (pick._NEXT_DUE, {"queues": ["leases"], "priorities": [50], "tenants": ["tenant-0000"]}),
         "handing out": (pick._HAND_OUT.replace("%s", "%(ids)s"), {"ids": []}),
     }
