@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 
 import flask
 from pydantic import BaseModel, Field
-from sqlalchemy import select, text
+from sqlalchemy import select
 
 from services.shipping.api.base import api
 from services.shipping.credentials import HMAC_SECRET, hash_of, open_secret
@@ -16,17 +15,12 @@ from services.shipping.models import ShippoAccount
 from services.shipping.settings import settings
 from services.shipping.webhooks import SIGNATURE_HEADER, Unreadable, is_genuine, parse
 from shared.context import SYSTEM, use
-from shared.db import new_id, unit_of_work
+from shared.db import unit_of_work
+from shared.jobs.webhooks import keep
 from shared.web import BadRequest
 from shared.web.problems import Unauthorized
 
 __all__: list[str] = []
-
-_INSERT = """
-INSERT INTO webhook_events (id, tenant_id, provider, event_key, body)
-VALUES (:id, :tenant, 'shippo', :key, CAST(:body AS jsonb))
-ON CONFLICT (tenant_id, provider, event_key) DO NOTHING RETURNING id
-"""
 
 
 class WebhookQuery(BaseModel):
@@ -59,15 +53,7 @@ def receive_webhook(tenant: str, query: WebhookQuery, body: bytes) -> Received:
             event = parse(body)
         except Unreadable:
             raise BadRequest("This is no webhook of Shippo.") from None
-        values = {
-            "id": new_id(),
-            "tenant": tenant,
-            "key": event.key,
-            "body": json.dumps(json.loads(body)),
-        }
-        new = session.execute(text(_INSERT), values).scalar()
-        if new is not None:
-            process_webhook.send(event_id=new)
+        keep(session, "shippo", event.key, body, process_webhook)
     return Received()
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from sqlalchemy import or_, select, text
+from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from services.shipping import labels, tracking
@@ -18,39 +18,20 @@ from services.shipping.jobs.refunds import poll_refund
 from services.shipping.models import Label, Order
 from services.shipping.shippo_objects import Label as Bought
 from services.shipping.webhooks import Unreadable, parse
-from shared.db import unit_of_work
 from shared.jobs import actor
 from shared.jobs.operations import hasten
-from shared.jobs.verdict import Verdict
+from shared.jobs.webhooks import note_failure, process
 
 __all__ = ["process_webhook"]
-
-_READ = "SELECT body, state FROM webhook_events WHERE id = :id FOR UPDATE"
-_DONE = """
-UPDATE webhook_events SET state = 'processed', outcome = :outcome, processed_at = clock_timestamp() WHERE id = :id
-"""
-_FAILED = """
-UPDATE webhook_events SET state = 'failed', outcome = :outcome, processed_at = clock_timestamp()
-WHERE id = :id AND state = 'received'
-"""
 
 
 @actor(queue_name="webhooks", transactional=True, unique="event_id", subject="Message from Shippo")
 def process_webhook(event_id: UUID) -> dict[str, str]:
     """Process one webhook; says in the job's result what it led to."""
-    with unit_of_work() as session:
-        row = session.execute(text(_READ), {"id": event_id}).one_or_none()
-        if row is None or row.state == "processed":
-            return {"outcome": "processed_before"}
-        outcome = _act(session, row.body)
-        session.execute(text(_DONE), {"id": event_id, "outcome": outcome})
-    return {"outcome": outcome}
+    return process(event_id, _act)
 
 
-@process_webhook.failed
-def _failed(verdict: Verdict, event_id: UUID) -> None:
-    with unit_of_work() as session:
-        session.execute(text(_FAILED), {"id": event_id, "outcome": verdict.code})
+process_webhook.failed(note_failure)
 
 
 def _act(session: Session, body: dict[str, object]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 
 import flask
@@ -15,7 +14,8 @@ from services.workspaces.lifecycle.paddle_objects import SIGNATURE_HEADER, Subsc
 from services.workspaces.models import Workspace
 from services.workspaces.settings import settings
 from shared.context import SYSTEM, use
-from shared.db import new_id, unit_of_work
+from shared.db import unit_of_work
+from shared.jobs.webhooks import keep
 from shared.telemetry import get_logger
 from shared.web import BadRequest
 from shared.web.problems import Unauthorized
@@ -25,11 +25,6 @@ __all__: list[str] = []
 
 log = get_logger(__name__)
 
-_INSERT = """
-INSERT INTO webhook_events (id, tenant_id, provider, event_key, body)
-VALUES (:id, :tenant, 'paddle', :key, CAST(:body AS jsonb))
-ON CONFLICT (tenant_id, provider, event_key) DO NOTHING RETURNING id
-"""
 _TENANT_OF = "SELECT tenant_of_subscription(:id)"
 _NOBODY = "nobody"
 """A tenant that there is none of, to ask in when it is not known yet whose a subscription is."""
@@ -65,10 +60,7 @@ def receive_webhook(body: bytes) -> Received:
         log.warning("a webhook about a subscription of no workspace", event_id=event.event_id, told=event.event_type)
         return Received()
     with use(tenant_id=tenant, principal="provider:paddle"), unit_of_work() as session:
-        values = {"id": new_id(), "tenant": tenant, "key": event.event_id, "body": json.dumps(json.loads(body))}
-        new = session.execute(text(_INSERT), values).scalar()
-        if new is not None:
-            process_webhook.send(event_id=new)
+        keep(session, "paddle", event.event_id, body, process_webhook)
     return Received()
 
 

@@ -159,6 +159,17 @@ def test_a_new_webhook_token_replaces_the_old_one(shipped: Shipped) -> None:
     assert shipped.send(shipped.scan("DELIVERED", 2), url=renewed) == 200
 
 
+def test_a_webhook_that_failed_is_processed_when_its_job_is_retried(shipped: Shipped) -> None:
+    assert shipped.send(shipped.scan("TRANSIT", 1, tracking_number="nobody-knows")) == 200
+    shipped.world.idle()
+    shipped.world.sql("UPDATE webhook_events SET state = 'failed', outcome = 'unexpected'")
+    shipped.world.sql("UPDATE jobs SET state = 'failed' WHERE actor = 'process_webhook'")
+    (job_id,) = shipped.world.sql("SELECT id FROM jobs WHERE actor = 'process_webhook'")[0]
+    assert shipped.world.client().post(f"/v1/jobs/{job_id}/retry").status_code in (200, 202)
+    shipped.world.idle()
+    assert shipped.world.sql("SELECT state, outcome FROM webhook_events") == [("processed", "not_ours")]
+
+
 def test_parcels_of_others_are_passed_over(shipped: Shipped) -> None:
     assert shipped.send(shipped.scan("TRANSIT", 1, tracking_number="nobody-knows")) == 200
     assert shipped.tracking()["status"] == "pre_transit"
