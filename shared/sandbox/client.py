@@ -237,12 +237,12 @@ class SandboxClient:
         """Sign webhooks with this secret from now on; None stops it."""
         self.call("PUT", "/webhooks", {"secret": secret})
 
-    def wait(self, look: Callable[[], T], timeout: float = 10.0) -> T:
+    def wait(self, look: Callable[[], T | None], timeout: float = 10.0, what: str = "") -> T:
         """Call `look` until it returns something true, and return that. Raises TimeoutError."""
         until = time.monotonic() + timeout
         while not (found := look()):
             if time.monotonic() > until:
-                raise TimeoutError(f"nothing after {timeout} s")
+                raise TimeoutError(f"nothing after {timeout} s" + (f": waited for {what}" if what else ""))
             time.sleep(0.01)
         return found
 

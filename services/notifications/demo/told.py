@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from functools import partial
+from typing import Any, Final
 
 import requests
 from rich.console import Console
@@ -12,8 +11,6 @@ from rich.table import Table
 from sqlalchemy import text
 
 __all__ = ["run"]
-
-T = TypeVar("T")
 
 _PATIENCE: Final = 60.0
 _WATCH: Final = "Tell me when more than 3 orders are New"
@@ -58,7 +55,9 @@ def _alerts(group: Any, desks: dict[tuple[str, str], Desk], console: Console) ->
         if role != "fulfillment":
             continue
         causes = _failed(group, tenant)
-        alerts = _until(lambda: _told_of(desk, causes), f"the alerts of {tenant}")  # noqa: B023
+        if not causes:
+            continue
+        alerts = group.sandbox.wait(partial(_told_of, desk, causes), _PATIENCE, f"the alerts of {tenant}")
         for alert in alerts:
             cause = (alert["actor"], alert["code"])
             mails = [mail for mail in group.sandbox.mails(to=desk.member.email) if alert["what"] in _body(group, mail)]
@@ -100,11 +99,14 @@ def _watch(group: Any, desk: Desk, console: Console) -> bool:
     console.print(f"\n[bold]Ada writes a watch:[/bold] {_WATCH}")
     drafted = desk.call("POST", "/v1/watches", {"text": _WATCH, "frequency": 15})["watch"]
     path = f"/v1/watches/{drafted['id']}"
-    written = _until(lambda: found if (found := desk.call("GET", path))["rule"] else None, "the rule of the watch")
+    wait = group.sandbox.wait
+    written = wait(
+        lambda: found if (found := desk.call("GET", path))["rule"] else None, _PATIENCE, "the rule of the watch"
+    )
     console.print(f"A model makes a rule of it, which is shown and confirmed: [italic]{written['meaning']}[/italic]")
     before = _watch_notices(desk)
     desk.call("POST", f"{path}/confirm")
-    _until(lambda: True if len(_watch_notices(desk)) > len(before) else None, "the watch to speak up")
+    wait(lambda: len(_watch_notices(desk)) > len(before), _PATIENCE, "the watch to speak up")
     checked = desk.call("GET", path)["last_checked_at"]
     database = group.members["notifications"].app.database
     for _ in range(3):
@@ -113,11 +115,7 @@ def _watch(group: Any, desk: Desk, console: Console) -> bool:
             connection.execute(text(_DUE), {"tenant": desk.member.tenant_id})
         desk.call("POST", f"{path}/pause")
         desk.call("POST", f"{path}/resume")
-        last = checked
-        checked = _until(
-            lambda: found if (found := desk.call("GET", path)["last_checked_at"]) != last else None,  # noqa: B023
-            "the watch to be checked",
-        )
+        checked = wait(partial(_checked_after, desk, path, checked), _PATIENCE, "the watch to be checked")
     told = [one for one in _watch_notices(desk) if one not in before]
     console.print(f"Checked four times, without any model, while it stayed so: Ada was told {len(told)} time.")
     for notice in told:
@@ -129,11 +127,7 @@ def _watch_notices(desk: Desk) -> list[Any]:
     return [one for one in desk.call("GET", "/v1/notices?limit=200")["items"] if one["kind"].startswith("watch")]
 
 
-def _until(look: Callable[[], T | None], what: str) -> T:
-    """Return what `look` finds, as soon as it finds something. Raises TimeoutError."""
-    deadline = time.monotonic() + _PATIENCE
-    while (found := look()) is None:
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"waited in vain for {what}")
-        time.sleep(0.05)
-    return found
+def _checked_after(desk: Desk, path: str, last: str) -> str | None:
+    """When the watch was checked, as soon as that is another time than the last."""
+    checked: str = desk.call("GET", path)["last_checked_at"]
+    return checked if checked != last else None

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Final
 
 from rich.console import Console
 from rich.table import Table
 from sqlalchemy import text
 
-from services.workspaces.demo.door import Door, until
+from services.workspaces.demo.door import PATIENCE, Door
 from services.workspaces.jobs import advance_cancellations
 from shared.context import SYSTEM, use
 from shared.db import unit_of_work
@@ -44,11 +45,12 @@ def run(group: Any, console: Console, seed: int) -> bool:
         steps, state = _taken(group)
         new = [step for step in steps if step not in known]
         known += new
-        seen = until(lambda: _rights(door, token, state), f"what a {state} workspace may do")  # noqa: B023
+        rights = partial(_rights, door, token, state)
+        seen = group.sandbox.wait(rights, PATIENCE, f"what a {state} workspace may do")
         kept.append((state, "/".join(seen)))
         table.add_row(str(day), ", ".join(new) or "[dim]nothing is due[/dim]", state, *seen)
     console.print(table)
-    mails = until(lambda: _mails(group), "the mails to win Hooli back")
+    mails = group.sandbox.wait(lambda: _mails(group), PATIENCE, "the mails to win Hooli back")
     console.print(f"Olive was asked to come back {len(mails)} times: {'; '.join(reversed(mails))}")
     return known == _STEPS and [state for state, _ in kept][-1] == "archived"
 
@@ -75,10 +77,10 @@ def _cancel(group: Any, door: Door, token: str) -> datetime:
         found: dict[str, Any] | None = door.get("workspaces", "/v1/subscription", token)["cancellation"]
         return found
 
-    until(subscribed, "Paddle's word that Hooli pays")
+    group.sandbox.wait(subscribed, PATIENCE, "Paddle's word that Hooli pays")
     (bought,) = {event["data"]["id"] for event in group.sandbox.paddle_events("demo")}
     group.sandbox.paddle_change("demo", bought, status="canceled")
-    found = until(cancelled, "Paddle's word that Hooli has cancelled")
+    found = group.sandbox.wait(cancelled, PATIENCE, "Paddle's word that Hooli has cancelled")
     return datetime.fromisoformat(found["canceled_at"]).astimezone(UTC)
 
 
@@ -90,11 +92,11 @@ def _advance(group: Any, as_of: datetime) -> None:
         advance_cancellations.send(as_of=as_of)
     database.unbind(bound)
 
-    def idle() -> bool | None:
+    def idle() -> bool:
         with database.system.connect() as connection:
-            return True if connection.execute(text(_OPEN)).scalar_one() == 0 else None
+            return connection.execute(text(_OPEN)).scalar_one() == 0
 
-    until(idle, "the steps that are due")
+    group.sandbox.wait(idle, PATIENCE, "the steps that are due")
 
 
 def _taken(group: Any) -> tuple[list[str], str]:

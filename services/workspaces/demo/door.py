@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
 import requests
 
 from shared.sandbox.client import SandboxError
 
-__all__ = ["Door", "until"]
+__all__ = ["PATIENCE", "Door"]
 
-T = TypeVar("T")
-
-_PATIENCE = 60.0
-
-
-def until(look: Callable[[], T | None], what: str) -> T:
-    """Return what `look` finds, as soon as it finds something. Raises TimeoutError."""
-    deadline = time.monotonic() + _PATIENCE
-    while (found := look()) is None:
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"waited in vain for {what}")
-        time.sleep(0.05)
-    return found
+PATIENCE: Final = 60.0
+"""Seconds to wait for anything of the story."""
 
 
 class Door:
@@ -60,7 +47,7 @@ class Door:
             except SandboxError:
                 return None
 
-        said = parse_qs(urlsplit(until(look, f"the mail to {email}")).fragment)
+        said = parse_qs(urlsplit(self.group.sandbox.wait(look, PATIENCE, f"the mail to {email}")).fragment)
         return {name: said[name][0] for name in ("token", "workspace")}
 
     def follow(self, link: dict[str, str]) -> requests.Response:
