@@ -17,6 +17,7 @@ import socket
 import threading
 import time
 import uuid
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, Final, NamedTuple, Protocol
@@ -83,7 +84,7 @@ class Topic(Protocol):
         """
 
 
-class Watch:
+class Watch(ABC):
     """What one client waits for. A topic's own kind of watch says what it wants and how it is told."""
 
     topic: ClassVar[Topic]
@@ -107,13 +108,13 @@ class Watch:
             self._pending.clear()
             return news
 
+    @abstractmethod
     def _news(self, pending: dict[Any, Any]) -> list[Any]:
         """Return what is pending in the order in which it is told; called under the lock."""
-        raise NotImplementedError
 
+    @abstractmethod
     def message(self, news: Any) -> Message:
         """Return how a stream tells of one of the news."""
-        raise NotImplementedError
 
     def close(self) -> None:
         """Wake whoever waits: there will be nothing more."""

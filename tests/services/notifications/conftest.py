@@ -75,3 +75,16 @@ def fresh_office(notifications: ServiceUnderTest) -> Iterator[Office]:
     made = Office(notifications)
     yield made
     made.close()
+
+
+@pytest.fixture(scope="module")
+def _third_parties() -> Iterator[Sandbox]:
+    with Sandbox.start(seed=1, limits=0) as running:
+        yield running
+
+
+@pytest.fixture
+def sandbox(_third_parties: Sandbox) -> Sandbox:
+    """Third parties in good order, with nothing in their books."""
+    _third_parties.reset()
+    return _third_parties

@@ -36,18 +36,6 @@ RULE: dict[str, Any] = {
 PATH = "/v1/model-connection"
 
 
-@pytest.fixture(scope="module")
-def _running() -> Iterator[Sandbox]:
-    with Sandbox.start(seed=1, limits=0) as running:
-        yield running
-
-
-@pytest.fixture
-def sandbox(_running: Sandbox) -> Sandbox:
-    _running.reset()
-    return _running
-
-
 @pytest.fixture
 def app(
     service_app: Callable[..., ServiceUnderTest], sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch

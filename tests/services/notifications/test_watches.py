@@ -30,18 +30,6 @@ LONG = "Tell me when an order is in Processing for more than 3 days"
 MANY = "Tell me when there are more than 2 new orders"
 
 
-@pytest.fixture(scope="module")
-def _running() -> Iterator[Sandbox]:
-    with Sandbox.start(seed=1, limits=0) as running:
-        yield running
-
-
-@pytest.fixture
-def sandbox(_running: Sandbox) -> Sandbox:
-    _running.reset()
-    return _running
-
-
 @pytest.fixture
 def app(
     service_app: Callable[..., ServiceUnderTest], sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
