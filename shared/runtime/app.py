@@ -154,6 +154,8 @@ class App:
         """What the worker command runs beside the workers, each in a process of its own."""
         self.on_boot: list[Callable[[], None]] = []
         """What a worker process does when it has registered itself."""
+        self.webs: list[Flask] = []
+        """The Flask apps that were made; each has threads and connections until it is closed."""
         self.version = self.settings.version or _version()
         failures = self.service.failures()
         register(
@@ -239,6 +241,7 @@ class App:
         here = app.extensions["backroom"]
         signals.start(here.database)
         here.gate.start()
+        self.webs.append(app)
         return app
 
     def _own_keys(self) -> tuple[KeySource, ...]:

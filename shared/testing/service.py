@@ -222,6 +222,8 @@ class ServiceUnderTest:
     def close(self) -> None:
         """Stop what was started, and let go of the database."""
         self.stop()
+        for web in self.app.webs:
+            web.extensions["backroom"].close()
         self.app.liveness.stop()
         self.database.dispose()
         self._stack.close()
