@@ -16,7 +16,7 @@ from tests.sample import jobs
 from tests.sample.service import service
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def _shared(_templates: Templates) -> Iterator[ServiceUnderTest]:
     with _templates.fresh(service) as url:
         shared = ServiceUnderTest(service, url)

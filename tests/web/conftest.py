@@ -35,16 +35,22 @@ def signer() -> Signer:
 
 
 @pytest.fixture(scope="session")
-def database(postgres: PostgresServer) -> Iterator[Database]:
+def _migrated(postgres: PostgresServer) -> Iterator[str]:
     with postgres.fresh_database("web") as url:
         upgrade(url, [])
         engine = create_engine(Database(url).sqlalchemy_url(), isolation_level="AUTOCOMMIT")
         with engine.connect() as connection:
             connection.execute(text(sample.SCHEMA))
         engine.dispose()
-        database = Database(url)
-        yield database
-        database.dispose()
+        yield url
+
+
+# What has connections goes with its module: a server has a hundred for all tests that run side by side.
+@pytest.fixture(scope="module")
+def database(_migrated: str) -> Iterator[Database]:
+    database = Database(_migrated)
+    yield database
+    database.dispose()
 
 
 @pytest.fixture(scope="session")
@@ -64,7 +70,7 @@ def _build(database: Database, settings: WebSettings, jobs: Api) -> Flask:
     return app
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def app(database: Database, settings: WebSettings, jobs_of_sample: Api) -> Iterator[Flask]:
     app = _build(database, settings, jobs_of_sample)
     yield app

@@ -35,7 +35,7 @@ def smtp(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
     mailer.cache_clear()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def _shared(_templates: Templates) -> Iterator[ServiceUnderTest]:
     with _templates.fresh(service) as url:
         shared = ServiceUnderTest(service, url)
