@@ -22,6 +22,7 @@ from sqlalchemy import Connection
 
 from shared.db.database import SYSTEM_ROLE, Database
 from shared.jobs.liveness import Liveness
+from shared.jobs.models import QUEUED, RUNNING
 
 __all__ = ["Claim", "ClaimBatcher", "lock_queued"]
 
@@ -61,7 +62,7 @@ class Claim:
 
 
 _LOCK = f"""
-SELECT {_FIELDS}, NULL::bigint FROM jobs WHERE id = ANY(%s) AND state = 'queued' FOR UPDATE SKIP LOCKED
+SELECT {_FIELDS}, NULL::bigint FROM jobs WHERE id = ANY(%s) AND {QUEUED} FOR UPDATE SKIP LOCKED
 """  # noqa: S608
 
 # A claim whose commit was cut off may stand all the same: then the job is running, and it is ours already.
@@ -70,7 +71,7 @@ UPDATE jobs SET state = 'running', worker_id = %(worker)s, runs = runs + (state 
                 started_at = clock_timestamp(), updated_at = clock_timestamp()
 FROM unnest(%(ids)s::uuid[], %(dispatches)s::int[]) AS message(job_id, number)
 WHERE jobs.id = message.job_id AND jobs.dispatch = message.number
-  AND (jobs.state = 'queued' OR (jobs.state = 'running' AND jobs.worker_id = %(worker)s))
+  AND ({QUEUED} OR ({RUNNING} AND jobs.worker_id = %(worker)s))
 RETURNING {_FIELDS}, worker_id
 """  # noqa: S608
 

@@ -23,6 +23,7 @@ from shared.db.database import Database, Work, adopt, enter_tenant, leave_tenant
 from shared.events import outbox
 from shared.jobs.actor import Actor
 from shared.jobs.failures import FailureText, explain
+from shared.jobs.models import QUEUED, RUNNING
 from shared.jobs.operations import cancel_children
 from shared.jobs.record import conclude
 from shared.jobs.verdict import Verdict
@@ -40,10 +41,10 @@ _MOST_DEFERRALS = 10_000
 _MOST_CUTS = 1_000
 """So often may the database go away under a job; one that always breaks its connection has to end, too."""
 
-_SO_FAR = """
+_SO_FAR = f"""
 SELECT cancel_requested_at IS NOT NULL AS cancel_requested, deferrals FROM jobs
-WHERE id = %s AND dispatch = %s AND state IN ('queued', 'running') FOR UPDATE
-"""
+WHERE id = %s AND dispatch = %s AND ({QUEUED} OR {RUNNING}) FOR UPDATE
+"""  # noqa: S608 - constants
 
 
 class Claimed(Protocol):

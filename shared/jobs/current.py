@@ -24,6 +24,7 @@ from sqlalchemy.orm import Session
 
 from shared.db.database import current_work, enter_tenant, leave_tenant, unit_of_work
 from shared.db.signals import jobs_changed
+from shared.jobs.models import QUEUED, RUNNING
 from shared.jobs.outcomes import Cancelled, Continue, Snooze, Superseded
 from shared.jobs.record import Finished, done, still_ours
 
@@ -32,11 +33,11 @@ __all__ = ["CurrentJob", "completion", "current_job"]
 SLICE = 120.0
 """Seconds after which `breathe` hands a long job on, so that deploys drain fast and no message is held long."""
 
-_PROGRESS = """
+_PROGRESS = f"""
 UPDATE jobs SET progress = %s::jsonb, checkpoint = coalesce(%s::jsonb, checkpoint), updated_at = clock_timestamp()
-WHERE id = %s AND dispatch = %s AND (state = 'queued' OR (state = 'running' AND worker_id = %s))
+WHERE id = %s AND dispatch = %s AND ({QUEUED} OR ({RUNNING} AND worker_id = %s))
 RETURNING cancel_requested_at
-"""
+"""  # noqa: S608 - constants
 
 
 class CurrentJob:

@@ -16,11 +16,33 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from shared.db import TYPES, metadata
 
-__all__ = ["FINAL", "LIVE", "SHOWN", "STATES", "Attempt", "Base", "Job", "Queue", "Schedule", "ShownJob", "Worker"]
+__all__ = [
+    "FINAL",
+    "LIVE",
+    "QUEUED",
+    "RUNNING",
+    "SCHEDULED",
+    "SHOWN",
+    "STATES",
+    "Attempt",
+    "Base",
+    "Job",
+    "Queue",
+    "Schedule",
+    "ShownJob",
+    "Worker",
+]
 
 LIVE = ("scheduled", "queued", "running")
 FINAL = ("succeeded", "failed", "cancelled")
 STATES = LIVE + FINAL
+
+# Conditions for statements that find jobs by their ids. No partial index answers to them, as one would to a plain
+# `state = 'queued'`: a plan that was made while its index was all but empty, and is kept, looks for each id by walking
+# through whatever waits there now.
+SCHEDULED = "jobs.state || '' = 'scheduled'"
+QUEUED = "jobs.state || '' = 'queued'"
+RUNNING = "jobs.state || '' = 'running'"
 
 
 class Base(DeclarativeBase):

@@ -18,6 +18,8 @@ from typing import Any
 
 import psycopg
 
+from shared.jobs.models import SCHEDULED
+
 __all__ = ["HELD", "Gates", "Picked", "QueueLimits", "in_flight", "lines", "next_due", "pick_queue"]
 
 WEIGHT = 25
@@ -87,13 +89,13 @@ _IN_FLIGHT = """
 SELECT queue, tenant_id, actor, count(*) FROM jobs WHERE state IN ('queued', 'running') GROUP BY 1, 2, 3
 """
 
-_HAND_OUT = """
+_HAND_OUT = f"""
 UPDATE jobs SET state = 'queued', dispatch = dispatch + 1, queued_at = clock_timestamp(), waiting_for = NULL,
                 updated_at = clock_timestamp()
-WHERE id = ANY(%s) AND state = 'scheduled'
+WHERE id = ANY(%s) AND {SCHEDULED}
 RETURNING id, dispatch,
           lost + (outcome IS NOT DISTINCT FROM 'crashed')::int + (dispatch - runs - deferrals > 2)::int
-"""
+"""  # noqa: S608 - a constant
 
 Line = tuple[int, str]
 Rows = psycopg.Connection[Any]

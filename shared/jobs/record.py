@@ -17,6 +17,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from shared.jobs.models import QUEUED, RUNNING
 from shared.jobs.verdict import Verdict
 
 __all__ = ["Finished", "conclude", "done", "still_ours"]
@@ -52,7 +53,7 @@ WITH run AS (
                     finished_at = clock_timestamp(), updated_at = clock_timestamp()
     FROM run
     WHERE jobs.id = run.id AND jobs.dispatch = run.dispatch
-      AND (jobs.state = 'queued' OR (jobs.state = 'running' AND jobs.worker_id = %s))
+      AND ({queued} OR ({running} AND jobs.worker_id = %s))
     RETURNING jobs.id, jobs.runs, jobs.tenant_id
 )
 INSERT INTO job_attempts (job_id, number, dispatch, tenant_id, worker_id, started_at, ended_at, outcome, code, trace_id)
@@ -62,10 +63,10 @@ FROM done JOIN run USING (id)
 RETURNING job_id
 """
 
-_DONE_MANY = _DONE.format(runs=_RUNS)
-_DONE_ONE = _DONE.format(runs=_RUN)
+_DONE_MANY = _DONE.format(runs=_RUNS, queued=QUEUED, running=RUNNING)
+_DONE_ONE = _DONE.format(runs=_RUN, queued=QUEUED, running=RUNNING)
 
-_CONCLUDE = """
+_CONCLUDE = f"""
 UPDATE jobs SET
     state = %(state)s, outcome = %(outcome)s, waiting_for = %(waiting_for)s,
     run_at = coalesce(%(run_at)s, run_at),
@@ -78,9 +79,9 @@ UPDATE jobs SET
     finished_at = CASE WHEN %(final)s THEN clock_timestamp() END,
     updated_at = clock_timestamp()
 WHERE id = %(id)s AND dispatch = %(dispatch)s
-  AND (state = 'queued' OR (state = 'running' AND worker_id = %(worker)s))
+  AND ({QUEUED} OR ({RUNNING} AND worker_id = %(worker)s))
 RETURNING runs, tenant_id
-"""
+"""  # noqa: S608 - constants
 
 _ATTEMPT = """
 INSERT INTO job_attempts (job_id, number, dispatch, tenant_id, worker_id, started_at, ended_at, outcome, code, public,
@@ -88,9 +89,9 @@ INSERT INTO job_attempts (job_id, number, dispatch, tenant_id, worker_id, starte
 VALUES (%s, %s, %s, %s, %s, coalesce(%s, clock_timestamp()), clock_timestamp(), %s, %s, %s, %s, %s)
 """
 
-_OURS = """
-SELECT 1 FROM jobs WHERE id = %s AND dispatch = %s AND state = 'running' AND worker_id = %s FOR SHARE
-"""
+_OURS = f"""
+SELECT 1 FROM jobs WHERE id = %s AND dispatch = %s AND {RUNNING} AND worker_id = %s FOR SHARE
+"""  # noqa: S608 - a constant
 
 
 def done(connection: Connection, runs: Sequence[Finished]) -> set[uuid.UUID]:

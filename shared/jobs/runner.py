@@ -42,6 +42,7 @@ from shared.jobs.conclusions import Conclusions
 from shared.jobs.current import CurrentJob, _current
 from shared.jobs.failures import FailureText
 from shared.jobs.liveness import Liveness
+from shared.jobs.models import QUEUED
 from shared.jobs.outcomes import Cancelled, Skip, Superseded
 from shared.jobs.record import Finished, done
 from shared.jobs.verdict import Verdict, judge
@@ -55,11 +56,11 @@ CHUNK = 25
 
 _NO_OUTGOING = "a transactional job touches its own database only"
 
-_HAND_BACK = """
+_HAND_BACK = f"""
 UPDATE jobs SET state = 'scheduled', waiting_for = 'no_worker', run_at = clock_timestamp() + interval '2 seconds',
                 updated_at = clock_timestamp()
-WHERE id = %s AND dispatch = %s AND state = 'queued'
-"""
+WHERE id = %s AND dispatch = %s AND {QUEUED}
+"""  # noqa: S608 - a constant
 
 log = get_logger(__name__)
 
