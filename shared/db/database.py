@@ -86,6 +86,9 @@ class Database:
         return self._engine(SYSTEM_ROLE)
 
     def _engine(self, role: str) -> Engine:
+        # Asked for by every unit of work of every thread; only the first of them has to make it.
+        if (made := self._engines.get(role)) is not None:
+            return made
         with self._lock:
             engine = self._engines.get(role)
             if engine is None:
