@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -48,12 +49,9 @@ class DirectoryStore:
             raise NoSuchBlob(key) from None
         return _chunks(file)
 
-    def delete(self, key: str) -> bool:
-        try:
+    def delete(self, key: str) -> None:
+        with suppress(FileNotFoundError, NotADirectoryError):
             self._path(key).unlink()
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-        return True
 
     def url_for(self, key: str, ttl: int, *, filename: str | None = None, media_type: str | None = None) -> str | None:
         check_key(key)

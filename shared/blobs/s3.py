@@ -79,15 +79,10 @@ class S3Store:
             body = client.get_object(Bucket=self.bucket, Key=name)["Body"]
         return self._chunks(body)
 
-    def delete(self, key: str) -> bool:
+    def delete(self, key: str) -> None:
         name = self._name(key)
-        try:
-            with self._calling(key) as client:
-                client.head_object(Bucket=self.bucket, Key=name)  # the deletion itself does not tell
-                client.delete_object(Bucket=self.bucket, Key=name)
-        except NoSuchBlob:
-            return False
-        return True
+        with self._calling() as client:
+            client.delete_object(Bucket=self.bucket, Key=name)
 
     def url_for(self, key: str, ttl: int, *, filename: str | None = None, media_type: str | None = None) -> str | None:
         if not 1 <= ttl <= _LONGEST_TTL:

@@ -39,8 +39,8 @@ class BlobStore(Protocol):
     def get(self, key: str) -> Iterator[bytes]:
         """Return the content in chunks; raises NoSuchBlob at once, not at the first chunk."""
 
-    def delete(self, key: str) -> bool:
-        """Remove the file; return whether it was there."""
+    def delete(self, key: str) -> None:
+        """Remove the file. One that is not there is as good as removed."""
 
     def url_for(self, key: str, ttl: int, *, filename: str | None = None, media_type: str | None = None) -> str | None:
         """Return an address at which anybody may get the file for the next `ttl` seconds; None for a store without.

@@ -123,7 +123,7 @@ def test_a_store_that_is_away_is_an_oserror(store: S3Store, s3_endpoint: str) ->
     missing = open_store(f"s3://no-such-bucket?endpoint={s3_endpoint}")
     gone = open_store("s3://files?endpoint=http://127.0.0.1:9&region=eu-central-1")
     for away in (missing, gone):
-        for call in (lambda: away.put(KEY, [b"x"]), lambda: away.get(KEY)):  # noqa: B023 - called at once
+        for call in (lambda: away.put(KEY, [b"x"]), lambda: away.get(KEY), lambda: away.delete(KEY)):  # noqa: B023 - called at once
             with pytest.raises(OSError, match="blob store"):
                 call()
 

@@ -22,7 +22,8 @@ __all__ = ["clean_up_images", "keep"]
 
 _MOST: Final = 20_000
 """In one night; the rest gets its turn the next."""
-_BATCH: Final = 100
+_BATCH: Final = 50
+"""Few enough that their deletion, two calls each, ends long before a transaction that waits for it is cut off."""
 _BUDGET: Final = 60.0
 _CHUNK: Final = 1 << 16
 

@@ -22,6 +22,7 @@ from shared.jobs.reconcile import Found, Lookout, reconcile
 __all__ = ["clean_up_uploads", "reconcile_nightly"]
 
 _BATCH: Final = 100
+"""Few enough that their deletion, one call each, ends long before a transaction that waits for it is cut off."""
 _BUDGET: Final = 60.0
 _MOST: Final = 5000
 """Of each kind per night: what is more than this is no stray but an incident, and gets its turn tomorrow."""

@@ -27,6 +27,7 @@ __all__ = ["clean_up_label_files", "copy_label_file"]
 
 _SUFFIXES: Final = {"application/pdf": "pdf", "image/png": "png", "application/zpl": "zpl"}
 _BATCH: Final = 100
+"""Few enough that their deletion, one call each, ends long before a transaction that waits for it is cut off."""
 _BUDGET: Final = 60.0
 
 
