@@ -8,20 +8,17 @@ from uuid import UUID
 from zoneinfo import available_timezones
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
-from sqlalchemy.dialects.postgresql import insert
 
-from services.workspaces import keys, links, names
+from services.workspaces import names
 from services.workspaces.api import limits
 from services.workspaces.api.base import Email, Name, SubdomainTaken, api, own_workspace
 from services.workspaces.audit import audit
-from services.workspaces.jobs import rotate_signing_keys
-from services.workspaces.members import new_member
-from services.workspaces.models import Workspace
-from services.workspaces.plans import DEFAULT_PLAN, PlanName, limits_of
+from services.workspaces.plans import DEFAULT_PLAN, PlanName
+from services.workspaces.signing_up import make_workspace
 from shared.context import use
-from shared.db import new_id, unit_of_work
+from shared.db import unit_of_work
 from shared.events import publish
-from shared.events.contracts.workspaces import PlanChanged, WorkspaceChanged, WorkspaceCreated
+from shared.events.contracts.workspaces import WorkspaceChanged
 from shared.web import Answer, NotFound, created, etag, require_match
 from shared.web.problems import PreconditionFailed, TooManyRequests
 
@@ -84,35 +81,10 @@ def sign_up(body: NewWorkspace) -> Answer[WorkspaceView]:
     else:
         choices = iter([body.subdomain] if names.is_subdomain(body.subdomain) else [])
     for subdomain in choices:
-        workspace = _make(subdomain, body)
+        workspace = make_workspace(subdomain, body)
         if workspace is not None:
             return created(workspace, "/v1/workspace")
     raise SubdomainTaken()
-
-
-def _make(subdomain: str, wanted: NewWorkspace) -> Workspace | None:
-    """Make a workspace with its owner and tell others; None where the subdomain is taken."""
-    with use(tenant_id=subdomain), unit_of_work() as session:
-        statement = insert(Workspace).values(
-            id=new_id(), tenant_id=subdomain, name=wanted.name, plan=wanted.plan, time_zone=wanted.time_zone
-        )
-        workspace = session.scalar(
-            statement.values(state="active", version=1).on_conflict_do_nothing().returning(Workspace)
-        )
-        if workspace is None:
-            return None
-        if not keys.any_key(session):  # the very first workspace; the schedule would come later
-            rotate_signing_keys.send()
-        owner = new_member(session, email=wanted.email, name=wanted.owner_name, role="owner")
-        made = WorkspaceCreated(
-            name=workspace.name, plan=workspace.plan, owner_id=owner.id, time_zone=workspace.time_zone
-        )
-        publish(session, made, subject=workspace.id, sequence=workspace.version)
-        plan = PlanChanged(plan=workspace.plan, limits=limits_of(workspace.plan))
-        publish(session, plan, subject=workspace.id, sequence=workspace.version)
-        links.issue(session, owner, "sign_in")
-        audit(session, "workspace.created", f"workspace:{workspace.id}", owner_id=str(owner.id), plan=workspace.plan)
-        return workspace
 
 
 @api.get("/v1/workspace", raises=(NotFound,))

@@ -58,6 +58,47 @@ def test_a_name_that_is_taken_or_reserved(desk: Desk) -> None:
         assert desk.sign_up("bob@example.com", subdomain=name).status_code == 400, name
 
 
+def _a_week_later(desk: Desk) -> None:
+    desk.service.execute("UPDATE workspaces SET updated_at = updated_at - interval '169 hours'")
+
+
+def test_a_name_that_nobody_came_to_use_goes_to_the_next(desk: Desk) -> None:
+    assert desk.sign_up("squatter@example.com", subdomain="acme").status_code == 201
+    (first,) = desk.mails()
+    assert desk.sign_up(subdomain="acme").status_code == 409, "it is kept for a week"
+    _a_week_later(desk)
+    answer = desk.sign_up(subdomain="acme", name="Acme", plan="team")
+    assert answer.status_code == 201, answer.json
+    assert desk.follow(first).status_code == 401, "the link of whoever asked first lets nobody in"
+    ada = desk.sign_in()
+    assert (ada.member["email"], ada.member["role"]) == ("ada@acme.com", "owner")
+    members = ada.client.get("/v1/members").json
+    assert members is not None
+    assert [member["email"] for member in members["items"]] == ["ada@acme.com"]
+    created = desk.service.published("backroom.workspaces.workspace.created.v1")
+    assert [row.data["name"] for row in created] == ["Acme Packaging", "Acme"]
+    assert created[0].sequence < created[1].sequence, "who was told of the first believes the second"
+    assert desk.actions("acme") == [
+        "workspace.created",
+        "workspace.handed_over",
+        "workspace.created",
+        "member.activated",
+        "session.started",
+    ]
+    _a_week_later(desk)
+    assert desk.sign_up("bob@example.com", subdomain="acme").status_code == 409, "it is in use"
+
+
+def test_a_name_that_is_paid_for_goes_to_nobody(desk: Desk) -> None:
+    assert desk.sign_up(subdomain="acme").status_code == 201
+    desk.service.execute(
+        "INSERT INTO subscriptions (id, tenant_id, provider_id, customer_id, status, occurred_at) "
+        "VALUES (gen_random_uuid(), 'acme', 'sub_1', 'ctm_1', 'active', now())"
+    )
+    _a_week_later(desk)
+    assert desk.sign_up("bob@example.com", subdomain="acme").status_code == 409
+
+
 @pytest.mark.parametrize(
     ("email", "company", "first"),
     [
