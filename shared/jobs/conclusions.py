@@ -27,7 +27,7 @@ from shared.jobs.models import QUEUED, RUNNING
 from shared.jobs.operations import cancel_children
 from shared.jobs.record import conclude
 from shared.jobs.verdict import Verdict
-from shared.telemetry import get_logger, metrics, trace_ids
+from shared.telemetry import get_logger, metrics, trace_id
 
 __all__ = ["Claimed", "Conclusions"]
 
@@ -130,7 +130,6 @@ class Conclusions:
         if verdict.state == "scheduled":
             verdict = self._reconsidered(connection, claim, verdict)
         text = explain(self.failures, verdict.code, verdict.fields)
-        traced = trace_ids()
         runs = conclude(
             connection,
             claim.id,
@@ -139,7 +138,7 @@ class Conclusions:
             worker_id=worker_id,
             started_at=started_at,
             public=text.what,
-            trace_id=traced[0] if traced else None,
+            trace_id=trace_id(),
         )
         if runs is None:
             log.warning("superseded: the job was taken over before its end was written down", job=str(claim.id))

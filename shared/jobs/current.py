@@ -27,6 +27,7 @@ from shared.db.signals import jobs_changed
 from shared.jobs.models import QUEUED, RUNNING
 from shared.jobs.outcomes import Cancelled, Continue, Snooze, Superseded
 from shared.jobs.record import Finished, done, still_ours
+from shared.telemetry import trace_id
 
 __all__ = ["CurrentJob", "completion", "current_job"]
 
@@ -210,7 +211,7 @@ class completion:
             job.started_at,
             datetime.now(UTC),
             self._result,
-            trace_id=None,
+            trace_id=trace_id(),
         )
         with _within_its_wall(session.connection(), job.tenant_id) as connection:
             ours = done(connection, [finished])

@@ -47,7 +47,7 @@ from shared.jobs.outcomes import Cancelled, Skip, Superseded
 from shared.jobs.record import Finished, done
 from shared.jobs.verdict import Verdict, judge
 from shared.jobs.wire import Delivery
-from shared.telemetry import get_logger, job_span, metrics, trace_ids
+from shared.telemetry import get_logger, job_span, metrics, trace_id
 
 __all__ = ["CHUNK", "Runner"]
 
@@ -204,7 +204,7 @@ class Runner:
                 outcome, code, result = "skipped", skip.code, {"skipped": skip.code}
             session.flush()
             span.outcome(outcome)
-            traced = trace_ids()
+            traced = trace_id()
         session.close()
         return Finished(
             claim.id,
@@ -215,7 +215,7 @@ class Runner:
             result,
             outcome,
             code,
-            traced[0] if traced else None,
+            traced,
             work.after_commit,
         )
 
@@ -318,7 +318,6 @@ class Runner:
                         raise Cancelled
                     result = declared.call(claim.arguments)
                     if not job.completed:
-                        traced = trace_ids()
                         run = Finished(
                             claim.id,
                             claim.dispatch,
@@ -326,7 +325,7 @@ class Runner:
                             started,
                             datetime.now(UTC),
                             result,
-                            trace_id=traced[0] if traced else None,
+                            trace_id=trace_id(),
                         )
                         with self.database.system.begin() as connection:
                             self._complete(connection, [(claim, run)])

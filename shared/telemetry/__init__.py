@@ -21,6 +21,7 @@ from shared.telemetry.traces import (
     request_span,
     shutdown_tracing,
     span,
+    trace_id,
     trace_ids,
     tracing_enabled,
 )
@@ -50,6 +51,7 @@ __all__ = [
     "serve",
     "shutdown_tracing",
     "span",
+    "trace_id",
     "trace_ids",
     "tracing_enabled",
     "watch_database",

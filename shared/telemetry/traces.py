@@ -53,6 +53,7 @@ __all__ = [
     "request_span",
     "shutdown_tracing",
     "span",
+    "trace_id",
     "trace_ids",
     "tracing_enabled",
 ]
@@ -483,6 +484,12 @@ def trace_ids() -> tuple[str, str] | None:
     if traceparent is None:
         return None
     return traceparent[3:35], traceparent[36:52]
+
+
+def trace_id() -> str | None:
+    """Return the id of the current trace in hex; None outside of any."""
+    ids = trace_ids()
+    return None if ids is None else ids[0]
 
 
 def tracing_enabled() -> bool:

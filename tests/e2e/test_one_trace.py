@@ -92,3 +92,8 @@ def test_the_click_the_job_the_call_the_event_and_its_handler_are_one_trace(grou
     assert told.parent_id == bought.span_id, spans.tree()
     noted = next(span for span in trace if span.attributes.get("backroom.job.actor") == "note_label")
     assert noted.parent_id == told.span_id, spans.tree()
+
+    # And the record of the run names it
+    one = f"{url}/v1/jobs/{bought.attributes['backroom.job_id']}"
+    attempts = wait_until(lambda: session.get(f"{one}/attempts").json()["items"])
+    assert [attempt["trace_id"] for attempt in attempts] == [request.trace_id]
