@@ -13,8 +13,12 @@ from typing import Any
 import requests
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from sqlalchemy import text
 
 from services.shipping.demo import books, weather
+from services.shipping.jobs import recheck_unknown_labels
+from shared.context import SYSTEM, use
+from shared.db import unit_of_work
 
 __all__ = ["ENVIRONMENT", "run"]
 
@@ -37,6 +41,12 @@ SENDER = {
 }
 
 _PATIENCE = 150.0
+
+_UNKNOWN = "SELECT count(*) FROM labels WHERE status IN ('unknown', 'needs_review')"
+_LOOKING = """
+SELECT count(*) FROM jobs WHERE actor IN ('recheck_unknown_labels', 'recheck_label', 'copy_label_file')
+AND state IN ('scheduled', 'queued', 'running')
+"""
 
 
 class Workspace:
@@ -78,6 +88,7 @@ def run(group: Any, console: Console, seed: int) -> bool:
         console.print(f"    {chance:>4.0%}  {words}")
     _buy_labels(workspaces, console)
     sandbox.faults.clear()
+    _look_again(group, console)
     return books.close(group, workspaces, console)
 
 
@@ -175,6 +186,25 @@ def _rest(workspaces: Iterable[Workspace], console: Console) -> None:
                     console.print(f"[red]{workspace.name} still has jobs that are {state}[/red]")
                     return
                 time.sleep(0.1)
+
+
+def _look_again(group: Any, console: Console) -> None:
+    """Do now what is done every hour: look for labels of which the carrier never said whether it sold them."""
+    database = group.members["shipping"].app.database
+
+    def count(statement: str) -> int:
+        with database.system.connect() as connection:
+            return int(connection.execute(text(statement)).scalar_one())
+
+    unknown = count(_UNKNOWN)
+    if not unknown:
+        return
+    console.print(f"Of {unknown} labels nobody knows whether they were bought; the hourly look for them is done now.")
+    bound = database.bind()
+    with use(service="shipping", tenant_id=SYSTEM), unit_of_work(system=True):
+        recheck_unknown_labels.send()
+    database.unbind(bound)
+    group.sandbox.wait(lambda: count(_LOOKING) == 0, _PATIENCE, "the look for labels of unknown outcome")
 
 
 def _follow(jobs: dict[Workspace, str], progress: Progress | None) -> None:
