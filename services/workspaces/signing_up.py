@@ -1,4 +1,4 @@
-"""Making a workspace with its owner, and telling others; of a name that nobody came to use, a new one is made.
+"""Making a workspace with its owner, and telling others; a name that nobody came to use goes to the next who asks.
 
 Signing up asks for nothing but a name and an address, so that anybody could take a name away from those whose it is.
 Therefore it is theirs for good only when somebody has signed in; before that, it is kept for `RESERVED`.
@@ -24,7 +24,7 @@ from shared.db import new_id, unit_of_work
 from shared.events import publish
 from shared.events.contracts.workspaces import PlanChanged, WorkspaceCreated
 
-__all__ = ["RESERVED", "make_workspace"]
+__all__ = ["make_workspace"]
 
 RESERVED: Final = timedelta(days=7)
 """For so long a name is kept for somebody who has not signed in yet."""

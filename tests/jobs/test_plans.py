@@ -17,12 +17,18 @@ from shared.testing.service import ServiceUnderTest
 
 ID = uuid.uuid4()
 MANY = [ID] * 25
+CONCLUSION = {
+    "id": ID, "dispatch": 1, "worker": 1, "state": "failed", "outcome": "failed", "waiting_for": None, "run_at": None,
+    "burns": True, "failed": True, "keep_failure": False, "failure": None, "result": None, "started_at": None,
+    "final": True,
+}  # fmt: skip
 STATEMENTS: dict[str, tuple[str, Any]] = {
     "hand out": (pick._HAND_OUT, (MANY,)),
     "lock": (claims._LOCK, (MANY,)),
     "claim": (claims._CLAIM, {"worker": 1, "ids": MANY, "dispatches": [1] * 25}),
     "done, one": (record._DONE_ONE, (ID, 1, None, None, "done", None, None, None, 1, 1)),
     "done, many": (record._DONE_MANY, (MANY, [1] * 25, *[[None] * 25] * 2, ["done"] * 25, *[[None] * 25] * 3, 1, 1)),
+    "conclude": (record._CONCLUDE, CONCLUSION),
     "still ours": (record._OURS, (ID, 1, 1)),
     "progress": (current._PROGRESS, ("{}", None, ID, 1, 1)),
     "so far": (conclusions._SO_FAR, (ID, 1)),
